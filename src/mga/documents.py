@@ -1,0 +1,248 @@
+"""Files of any kind → Documents, in a stable order, with every unusable row named.
+
+Foreign column names are translated here, once; everything inside the house speaks `Document`.
+"""
+
+import fnmatch
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import fsspec
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from mga.errors import InputError
+from mga.records import Document, Problem, content_id
+from mga.words import has_words
+
+Row = Document | Problem
+
+PARQUET_ENDINGS = (".parquet",)
+JSONL_ENDINGS = tuple(f".{kind}{packed}" for kind in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
+_WILD = ("*", "?", "[")
+_EDGE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file of the input: the address it is opened by, the name people see, its size in bytes."""
+
+    url: str
+    name: str
+    size: int
+    fs: Any
+
+    def open(self) -> BinaryIO:
+        return cast(BinaryIO, self.fs.open(self.url, "rb"))
+
+
+def find_files(inputs: Sequence[str]) -> list[InputFile]:
+    """Files, folders, globs and fsspec URLs → files, each once; within one input sorted by path.
+
+    Raises InputError for a path that is not there, a pattern that matches nothing, a folder without
+    Parquet or JSONL, an unknown file ending, and a file named twice.
+    """
+    found: list[InputFile] = []
+    for given in inputs:
+        try:
+            found.extend(_find(given))
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"Cannot read {given}: {_plain(error)}.") from error
+    seen: set[str] = set()
+    for file in found:
+        if file.url in seen:
+            raise InputError(f"{file.name} is named twice in the input; name it once.")
+        seen.add(file.url)
+    if not found:
+        raise InputError("No input: name at least one Parquet or JSONL file, folder, glob or URL.")
+    return found
+
+
+def _find(given: str) -> list[InputFile]:
+    fs, path = fsspec.core.url_to_fs(given)
+    if any(mark in path for mark in _WILD) and not fs.exists(path):
+        paths = [p for p in sorted(fs.glob(path)) if not fs.isdir(p)]
+        if not paths:
+            raise InputError(f"The pattern {given} matches no file.")
+    elif fs.isdir(path):
+        endings = PARQUET_ENDINGS + JSONL_ENDINGS
+        paths = [p for p in sorted(fs.find(path)) if p.endswith(endings)]
+        if not paths:
+            raise InputError(f"The folder {given} holds no Parquet or JSONL file ({', '.join(endings)}).")
+    elif fs.exists(path):
+        paths = [path]
+    else:
+        raise InputError(f"There is no file, folder or match for {given}.")
+    for p in paths:
+        if not p.endswith(PARQUET_ENDINGS + JSONL_ENDINGS):
+            raise InputError(f"{p} is neither Parquet (.parquet) nor JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst).")
+    base = str(PurePosixPath(path).parent)
+    return [InputFile(p, p.removeprefix(base).lstrip("/"), int(fs.size(p) or 0), fs) for p in paths]
+
+
+def fingerprint(files: Sequence[InputFile]) -> str:
+    """Identity of the input: names, sizes, and the first and last 64 KiB of every file."""
+    parts: list[object] = []
+    for file in files:
+        with file.open() as stream:
+            head = stream.read(_EDGE_BYTES)
+            stream.seek(max(0, file.size - _EDGE_BYTES))
+            parts += [file.name, file.size, head.hex(), stream.read(_EDGE_BYTES).hex()]
+    return content_id(*parts)
+
+
+def count_rows(files: Sequence[InputFile], at_most_bytes: int = 512 << 20) -> int | None:
+    """Rows of the input for a progress bar; None where counting would cost a long read."""
+    jsonl = [f for f in files if not f.name.endswith(PARQUET_ENDINGS)]
+    if sum(f.size for f in jsonl) > at_most_bytes:
+        return None
+    total = 0
+    for file in files:
+        try:
+            with file.open() as stream:
+                if file in jsonl:
+                    total += sum(bool(line.strip()) for line in _decompressed(stream))
+                else:
+                    total += pq.ParquetFile(stream).metadata.num_rows
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowInvalid):
+            continue
+    return total
+
+
+def read(
+    files: Sequence[InputFile], text_key: str = "text", id_key: str = "id", limit: int | None = None
+) -> Iterator[Row]:
+    """Every row of the input in order, as a Document or as the Problem that makes it unusable.
+
+    A file that breaks off yields its readable rows, then one Problem. `limit` counts documents. The
+    document id is the row's own, else a hash of its text.
+    """
+    documents = 0
+    for number, file in enumerate(files):
+        for row in _read_file(number, file, text_key, id_key):
+            if documents == limit:
+                return
+            documents += isinstance(row, Document)
+            yield row
+
+
+def _read_file(number: int, file: InputFile, text_key: str, id_key: str) -> Iterator[Row]:
+    reader = _parquet_rows if file.name.endswith(PARQUET_ENDINGS) else _jsonl_rows
+    row = -1
+    if file.size == 0:
+        yield Problem(file.name, None, "empty_file", "the file is empty", "remove it or write it again")
+        return
+    try:
+        with file.open() as stream:
+            for row, fields in enumerate(reader(stream, file, text_key, id_key)):
+                if isinstance(fields, Problem):
+                    yield fields
+                elif fields is not None:
+                    yield _document(fields, f"{number}:{row}", row, file, text_key, id_key)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
+        what = f"the file is damaged after {row + 1:,} rows: {_plain(error)}"
+        yield Problem(file.name, None, "damaged_file", what, "the rows before are used; fetch it again for the rest")
+
+
+def _parquet_rows(stream: BinaryIO, file: InputFile, text_key: str, id_key: str) -> Iterator[dict[str, Any] | Problem]:
+    try:
+        parquet = pq.ParquetFile(stream)
+    except pa.ArrowInvalid:
+        yield Problem(
+            file.name,
+            None,
+            "damaged_file",
+            "this is no complete Parquet file",
+            "it may be cut off: fetch it again",
+        )
+        return
+    columns = parquet.schema_arrow.names
+    if text_key not in columns:
+        yield Problem(
+            file.name, None, "no_text_column", _missing("column", text_key, columns), "choose with --text-key"
+        )
+        return
+    for batch in parquet.iter_batches(512, columns=[c for c in (text_key, id_key) if c in columns]):
+        yield from batch.to_pylist()
+
+
+def _jsonl_rows(
+    stream: BinaryIO, file: InputFile, text_key: str, id_key: str
+) -> Iterator[dict[str, Any] | Problem | None]:
+    for row, raw in enumerate(_decompressed(stream)):
+        line = raw.removeprefix(b"\xef\xbb\xbf") if row == 0 else raw
+        if not line.strip():
+            yield None
+            continue
+        try:
+            fields = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            yield Problem(file.name, row, *_json_problem(line, error))
+            continue
+        if isinstance(fields, dict):
+            yield fields
+        else:
+            what = f"the line holds {_kind(fields)} where an object with a {text_key!r} field is expected"
+            yield Problem(file.name, row, "not_an_object", what, "one JSON object per line")
+
+
+def _decompressed(stream: BinaryIO) -> BinaryIO:
+    """Judged by the first bytes, not by the name: plain text under a .gz name is read as it is."""
+    magic = stream.read(4)
+    stream.seek(0)
+    if magic[:2] == b"\x1f\x8b":
+        return cast(BinaryIO, gzip.open(stream))
+    if magic == b"\x28\xb5\x2f\xfd":
+        unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, unpacked)))
+    return stream
+
+
+def _document(fields: dict[str, Any], position: str, row: int, file: InputFile, text_key: str, id_key: str) -> Row:
+    text = fields.get(text_key)
+    if text_key not in fields:
+        return Problem(file.name, row, "no_text", _missing("field", text_key, list(fields)), "choose with --text-key")
+    if not isinstance(text, str):
+        return Problem(file.name, row, "text_not_string", f"{text_key!r} is {_kind(text)}, not a string", "convert it")
+    if not has_words(text):
+        return Problem(file.name, row, "empty_text", f"{text_key!r} holds no word", "nothing to rewrite")
+    given = fields.get(id_key)
+    usable = isinstance(given, str | int) and not isinstance(given, bool) and given != ""
+    return Document(str(given) if usable else content_id(text), text, position)
+
+
+def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str, str]:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as broken:
+        return "not_utf8", f"byte {broken.start:,} of the line is not UTF-8", "convert the file to UTF-8"
+    if "surrogate" in str(error):
+        return "not_unicode", "it holds half of a surrogate pair", "replace it with U+FFFD"
+    return (
+        "not_json",
+        f"the line is not valid JSON: {error.msg} at character {error.colno:,}",
+        "mend or remove it",
+    )
+
+
+def _missing(noun: str, key: str, present: Sequence[str]) -> str:
+    near = fnmatch.filter(present, f"*{key}*")
+    shown = ", ".join([*near, *(name for name in present if name not in near)][:12]) or "none"
+    return f"there is no {noun} {key!r}; the {noun}s are: {shown}"
+
+
+def _kind(value: object) -> str:
+    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
+    kinds |= {str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def _plain(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

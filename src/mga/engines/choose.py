@@ -1,0 +1,65 @@
+"""From one short URI to an engine."""
+
+from collections.abc import Callable
+from urllib.parse import urldefrag, urlsplit, urlunsplit
+
+from mga.engines.engine import Engine
+from mga.errors import InputError
+
+FORMS = "llamacpp:smollm2-135m, llamacpp:/path/model.gguf, http://host:8000/v1#model, scripted:"
+
+
+def choose_engine(uri: str, concurrency: int | None = None) -> Engine:
+    """The engine a URI names, not yet started. Raises InputError for an unknown one.
+
+    `concurrency` is the number of requests in flight (parallel sequences for llamacpp); None: the engine's own.
+    """
+    scheme, _, rest = uri.partition(":")
+    open_engine = _ENGINES.get(scheme)
+    if open_engine is None:
+        raise InputError(f"Unknown engine {public_uri(uri)!r}. Engines are written: {FORMS}.")
+    return open_engine(uri, rest, concurrency)
+
+
+def public_uri(uri: str) -> str:
+    """The URI without user name and password, fit for files and messages."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def engine_identity(uri: str) -> str:
+    """What of an engine decides its answers: the kind and the model, not the address."""
+    if uri.startswith(("http:", "https:")):
+        return f"endpoint#{urldefrag(uri).fragment}"
+    return uri.partition("?")[0]
+
+
+def _scripted(_uri: str, rest: str, concurrency: int | None) -> Engine:
+    from mga.engines.scripted import ScriptedEngine
+
+    return ScriptedEngine(rest.removeprefix("?"), concurrency)
+
+
+def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
+    from mga.engines.llamacpp import LlamaCppEngine
+
+    if not rest:
+        raise InputError(f"llamacpp: needs a model. Engines are written: {FORMS}.")
+    return LlamaCppEngine(rest, concurrency)
+
+
+def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
+    from mga.engines.endpoint import Endpoint
+
+    url, model = urldefrag(uri)
+    return Endpoint(url, model, concurrency)
+
+
+_ENGINES: dict[str, Callable[[str, str, int | None], Engine]] = {
+    "scripted": _scripted,
+    "llamacpp": _llamacpp,
+    "http": _endpoint,
+    "https": _endpoint,
+}

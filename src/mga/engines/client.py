@@ -1,0 +1,82 @@
+"""What stands between the flow and an engine: the journal first, a limit in flight, retries by error class."""
+
+import asyncio
+import time
+from functools import cached_property
+
+import tenacity
+
+from mga.engines.engine import Engine, Reply, Request
+from mga.engines.journal import Journal
+from mga.errors import StopError, TryAgainError
+
+ATTEMPTS = 8
+LONGEST_WAIT_S = 60.0
+
+
+class Client:
+    """An engine with memory and patience. One per engine, used by all documents at once.
+
+    A request that fails `ATTEMPTS` times while the engine is alive fails alone; while the engine is away,
+    requests wait, and after `patience_s` seconds without any answer the run stops.
+    """
+
+    def __init__(self, engine: Engine, patience_s: float = 600.0) -> None:
+        self.engine = engine
+        self.replies = 0
+        self.generated_tokens = 0
+        self.reused = 0
+        self._patience_s = patience_s
+        self._last_success = 0.0
+
+    @cached_property
+    def _places(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.engine.requests_in_flight)
+
+    async def ask(self, request: Request, journal: Journal) -> Reply:
+        """The reply remembered for exactly this request, or a new one, journaled before it is returned.
+
+        Raises InputError and TryAgainError for this request alone, StopError when nothing further can succeed.
+        """
+        key = request.key(self.engine.model)
+        if (known := journal.get(key)) is not None:
+            self.reused += 1
+            return known
+        async with self._places:
+            reply = await self._ask_patiently(request)
+        journal.append(key, request.purpose, reply)
+        self.replies += 1
+        self.generated_tokens += reply.generated_tokens
+        return reply
+
+    async def _ask_patiently(self, request: Request) -> Reply:
+        started = time.monotonic()
+        while True:
+            try:
+                reply: Reply = await _retrying(self.engine.ask, request)
+            except TryAgainError as error:
+                silent_s = time.monotonic() - max(started, self._last_success)
+                if silent_s > self._patience_s:
+                    raise StopError(f"The engine has given no answer for {silent_s:.0f} seconds: {error}") from error
+                if await self.engine.alive():
+                    raise
+            else:
+                self._last_success = time.monotonic()
+                return reply
+
+
+_backoff = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_S, jitter=1.0)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = error.retry_after if isinstance(error, TryAgainError) else None
+    return _backoff(state) if asked_for is None else min(asked_for, 10 * LONGEST_WAIT_S)
+
+
+_retrying = tenacity.AsyncRetrying(
+    retry=tenacity.retry_if_exception_type(TryAgainError),
+    stop=tenacity.stop_after_attempt(ATTEMPTS),
+    wait=_wait,
+    reraise=True,
+)

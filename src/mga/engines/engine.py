@@ -1,0 +1,102 @@
+"""Whom we ask: a Request goes in, a Reply or one of the three errors comes out.
+
+Engines know nothing of documents; what stands between them and the flow (memory, limits, retries) is `client.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal, Protocol
+
+import orjson
+
+Purpose = Literal["pairs", "reformulate", "judge"]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question: a user message and how to answer it.
+
+    `sampling` holds the wire format's own names (temperature, top_p, min_p, …). `schema` asks for a JSON
+    object of that JSON Schema. `top_logprobs` asks for so many alternatives per token. `affinity` is the
+    same for all requests that share a prompt prefix; with `purpose` it is a label and never sent.
+    """
+
+    prompt: str
+    max_tokens: int
+    seed: int
+    purpose: Purpose
+    affinity: str
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    top_logprobs: int = 0
+
+    def payload(self, model: str) -> dict[str, Any]:
+        """What is sent, in the OpenAI chat-completions format."""
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": self.prompt}],
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            **self.sampling,
+        }
+        if self.schema is not None:
+            named = {"name": "answer", "schema": self.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        if self.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return body
+
+    def key(self, model: str) -> str:
+        """Hash of exactly what is sent: the identity under which the reply is remembered."""
+        exact = orjson.dumps(self.payload(model), option=orjson.OPT_SORT_KEYS)
+        return blake2b(exact, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token with the likeliest alternatives at its place, as natural-log probabilities."""
+
+    text: str
+    alternatives: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: text, why it ended, and what it cost in tokens (`cached_tokens` are part of the prompt's)."""
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    generated_tokens: int
+    cached_tokens: int = 0
+    tokens: tuple[Token, ...] = ()
+
+
+class Engine(Protocol):
+    """Anything that answers requests.
+
+    `context` is the most tokens of prompt and reply together (None: unknown). `requests_in_flight` and
+    `documents_in_flight` say how much work keeps it busy.
+    """
+
+    model: str
+    context: int | None
+    requests_in_flight: int
+    documents_in_flight: int
+
+    async def start(self) -> None:
+        """Get ready and check that the model answers. Raises InputError or StopError."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Answer once. Raises InputError (this request), TryAgainError or StopError."""
+
+    async def alive(self) -> bool:
+        """Whether it could answer now; asked after a request has failed for good, to tell whose fault it was."""
+
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a text, by the model's tokenizer where there is one."""
+
+    async def close(self) -> None:
+        """Give back what `start` took."""

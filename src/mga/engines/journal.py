@@ -1,0 +1,107 @@
+"""Every received reply, written down before it is used: what was paid for is never asked again.
+
+One append-only file of JSON lines per open shard. A line goes to the operating system at once, which
+survives `kill -9`; `sync`, called every second by the run, forces lines to the disk, which survives power loss.
+"""
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import orjson
+
+from mga.engines.engine import Purpose, Reply, Token
+from mga.errors import StopError
+from mga.records import Usage
+
+
+class Journal:
+    """The replies of one shard by request key. Opened, it knows all whole lines a former process wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._replies: dict[str, Reply] = {}
+        self._usage: defaultdict[str, Usage] = defaultdict(Usage)
+        self._file: int | None = None
+        self._unsynced = False
+        self._load()
+
+    def get(self, key: str) -> Reply | None:
+        """The reply to the request with this key, if one was ever received."""
+        return self._replies.get(key)
+
+    def append(self, key: str, purpose: Purpose, reply: Reply) -> None:
+        """Remember a reply. Raises StopError when it cannot be written (disk full, folder gone)."""
+        line = orjson.dumps([key, purpose, *_packed(reply)], option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError("No space left on device")
+        except OSError as error:
+            raise StopError(f"Cannot write the journal {self.path}: {error.strerror or error}.") from error
+        self._unsynced = True
+        self._remember(key, purpose, reply)
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        if self._unsynced and self._file is not None:
+            os.fsync(self._file)
+            self._unsynced = False
+
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """Requests and tokens by purpose, former processes included."""
+        return dict(sorted(self._usage.items()))
+
+    def close(self) -> None:
+        """Sync and close; the file stays."""
+        self.sync()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def remove(self) -> None:
+        """Close and delete: its shard is published."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _remember(self, key: str, purpose: str, reply: Reply) -> None:
+        self._replies[key] = reply
+        spent = Usage(1, reply.prompt_tokens, reply.cached_tokens, reply.generated_tokens)
+        self._usage[purpose] += spent
+
+    def _load(self) -> None:
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            # A kill in the middle of a write leaves half a line; later lines must not be glued to it.
+            os.truncate(self.path, whole)
+        for line in data[:whole].splitlines():
+            try:
+                key, purpose, *packed = orjson.loads(line)
+                self._remember(key, purpose, _unpacked(packed))
+            except (ValueError, TypeError):
+                continue  # damaged by the disk: that reply is asked for again
+
+
+def _packed(reply: Reply) -> list[object]:
+    tokens = [[token.text, dict(token.alternatives)] for token in reply.tokens]
+    return [
+        reply.text,
+        reply.finish,
+        reply.prompt_tokens,
+        reply.generated_tokens,
+        reply.cached_tokens,
+        tokens,
+    ]
+
+
+def _unpacked(packed: list) -> Reply:  # type: ignore[type-arg]
+    text, finish, prompt_tokens, generated_tokens, cached_tokens, tokens = packed
+    alternatives = tuple(Token(text, given) for text, given in tokens)
+    return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives)

@@ -1,0 +1,109 @@
+"""Cleaning of single texts: cut what models say about the task, drop what is no usable rewrite.
+
+Every rule has a name (the drop reason or the name of the cut), a threshold in `CleaningRules`, and a count
+in the run's statistics. No rule asks a model anything, so a run can be cleaned again at no cost.
+"""
+
+from dataclasses import dataclass, replace
+
+import regex
+
+from mga.config import CleaningRules
+from mga.expand.phrases import Phrases
+from mga.records import Document, Drop, Reformulation
+from mga.words import copied_share, keyword_coverage, repeated_share, sentences, words
+
+_MOST_OPENINGS = 3
+_MARKUP = "*_#>\"'“”«» \t"
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A text that passed, and the names of the cuts made on the way."""
+
+    reformulation: Reformulation
+    cuts: tuple[str, ...] = ()
+
+
+def clean(
+    document: Document,
+    rewrite: Reformulation,
+    rules: CleaningRules,
+    phrases: Phrases,
+    translated: bool = False,
+) -> Cleaned | Drop:
+    """The rewrite without model phrases, or the first rule it breaks. `translated`: its language differs
+    from the document's, so words cannot be compared."""
+    reply = rewrite.text
+    if phrases.refusals.match(_plain(reply)):
+        return Drop("refusal", reply[:200], reply)
+    cut = cut_phrases(rewrite, phrases)
+    text = cut.text
+    cuts = tuple(name for name, part in (("opening", cut.head), ("closing", cut.tail)) if part)
+    if len(reply) - len(text) > rules.max_cut * len(reply):
+        return Drop("model_phrases", f"cutting them leaves {len(text):,} of {len(reply):,} characters", reply)
+    if len(words(text)) < rules.min_words:
+        return Drop("too_short", f"{len(words(text)):,} words", reply)
+    if drop := _loop(document, text, rules):
+        return replace(drop, text=reply)
+    copied = copied_share(document.text, text)
+    if copied > rules.max_copied:
+        return Drop("near_copy", f"{copied:.0%} of its word 8-grams stand in the document", reply)
+    coverage = keyword_coverage(document.text, text)
+    if not translated and coverage < rules.min_coverage:
+        return Drop("low_coverage", f"{coverage:.0%} of the document's keywords occur", reply)
+    return Cleaned(cut, cuts)
+
+
+def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
+    """Model phrases cut from both ends. The parts stay in `head` and `tail`, so nothing is lost."""
+    text = rewrite.text
+    start = _opening_end(text, phrases.openings)
+    end = _closing_start(text[start:], phrases.closings) + start
+    kept = text[start:end]
+    body = kept.strip()
+    start += len(kept) - len(kept.lstrip())
+    if not body or (start == 0 and len(body) == len(text)):
+        return rewrite
+    share = len(body) / len(text)
+    tokens = max(1, round(rewrite.n_tokens * share))
+    return Reformulation(body, tokens, text[:start], text[start + len(body) :])
+
+
+def _opening_end(text: str, openings: regex.Pattern[str]) -> int:
+    """Where the text proper begins: after opening remarks, each up to its colon, sentence end or line end."""
+    end = 0
+    for _ in range(_MOST_OPENINGS):
+        rest = text[end:]
+        lead = len(rest) - len(rest.lstrip(_MARKUP + "\n"))
+        line = rest[lead:].partition("\n")[0]
+        if not line or not openings.match(_plain(rest)):
+            break
+        colon = regex.search(r"[:：]\**(?=\s|$)", line)
+        end += lead + min(len(sentences(line)[0]), colon.end() if colon else len(line))
+    return end
+
+
+def _closing_start(text: str, closings: regex.Pattern[str]) -> int:
+    """Where a closing remark begins: the last paragraph if it is one, else the last sentence."""
+    body = text.rstrip()
+    paragraph = max(body.rfind("\n\n"), body.rfind("\n---"))
+    last_sentence = len(body) - len(sentences(body)[-1]) if body else 0
+    for start in (paragraph, last_sentence):
+        if start > 0 and closings.match(_plain(text[start:].lstrip(_MARKUP + "-([\n"))):
+            return start
+    return len(text)
+
+
+def _loop(document: Document, text: str, rules: CleaningRules) -> Drop | None:
+    """A loop repeats within the whole text, or takes over its last third."""
+    allowed = rules.max_repeated + repeated_share(document.text)
+    for part, where in ((text, "of its"), (text[-len(text) // 3 :], "of its last third's")):
+        repeated = repeated_share(part)
+        if repeated > allowed:
+            return Drop("repetition_loop", f"{repeated:.0%} {where} word 6-grams repeat")
+    return None
+
+
+def _plain(text: str) -> str:
+    return text[:400].lstrip(_MARKUP + "\n").replace("’", "'")

@@ -1,0 +1,46 @@
+"""Phrases by which models talk about the task: what to cut from a reply's edges, what is a refusal."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import regex
+
+from mga.errors import InputError
+
+BUILT_IN = Path(__file__).parent / "phrases.toml"
+_LISTS = ("openings", "closings", "refusals")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Compiled patterns; each matches at the start of the piece it is tried on."""
+
+    openings: regex.Pattern[str]
+    closings: regex.Pattern[str]
+    refusals: regex.Pattern[str]
+
+
+@cache
+def load_phrases(path: str | None = None) -> Phrases:
+    """The built-in phrases, or those of a TOML file with the lists openings, closings and refusals."""
+    file = Path(path) if path else BUILT_IN
+    try:
+        lists = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the phrases {file}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"The phrases {file} are not valid TOML: {error}.") from error
+    if unknown := lists.keys() - set(_LISTS):
+        raise InputError(f"The phrases {file} have an unknown list {min(unknown)!r}; lists are: {', '.join(_LISTS)}.")
+    return Phrases(*(_compile(file, name, lists.get(name, [])) for name in _LISTS))
+
+
+def _compile(file: Path, name: str, patterns: list[str]) -> regex.Pattern[str]:
+    try:
+        for pattern in patterns:
+            regex.compile(pattern)
+    except regex.error as error:
+        raise InputError(f"The phrases {file}, {name}: {pattern!r} is no regular expression ({error}).") from error
+    return regex.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)", regex.IGNORECASE)

@@ -1,0 +1,60 @@
+"""What the flow needs to know: the settings, the prompts, the phrases, and how much fits."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+from mga.chunks import CountTokens
+from mga.config import ExpandConfig
+from mga.engines.engine import Reply, Request
+from mga.expand.phrases import Phrases, load_phrases
+from mga.prompts.library import Prompt, load, reformulation_prompt
+
+Ask = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is asked and what is kept. `context` is in tokens."""
+
+    config: ExpandConfig
+    count_tokens: CountTokens
+    context: int | None = None
+
+    @cached_property
+    def pairs_prompt(self) -> Prompt:
+        return load("pairs")
+
+    @cached_property
+    def pair_prompt(self) -> Prompt:
+        return load("pair")
+
+    @cached_property
+    def rewrite_prompt(self) -> Prompt:
+        return reformulation_prompt(self.config.variant)
+
+    @cached_property
+    def judge_prompt(self) -> Prompt:
+        return load("judge")
+
+    @cached_property
+    def phrases(self) -> Phrases:
+        return load_phrases(self.config.cleaning.phrases)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Fingerprints of the prompts in use, by task."""
+        together = self.config.pairing.recipe == "together"
+        used = {
+            "pairs": self.pairs_prompt if together else self.pair_prompt,
+            "reformulate": self.rewrite_prompt,
+            "judge": self.judge_prompt,
+        }
+        return {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
+
+
+def derived_seed(*parts: object) -> int:
+    """A 31-bit seed that depends on all parts and on nothing else."""
+    digest = blake2b("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,32 @@
+"""Stage 2: write the document anew for one pair (paper §2, "reformulation")."""
+
+from mga.engines.engine import Request
+from mga.expand.limits import Limits
+from mga.expand.recipe import Ask, Recipe, derived_seed
+from mga.records import Document, Drop, Pair, Reformulation
+
+
+async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, limits: Limits) -> Reformulation | Drop:
+    """The text as the model wrote it, or a Drop when it is empty or was cut off by the token limit."""
+    reply = await ask(rewrite_request(document, pair, recipe, limits))
+    text = reply.text.strip()
+    if reply.finish == "length":
+        return Drop("cut_off", f"the reply reached {reply.generated_tokens:,} tokens without an end", text)
+    if not text:
+        return Drop("empty_reply", "the model wrote nothing", text)
+    return Reformulation(text, reply.generated_tokens)
+
+
+def rewrite_request(document: Document, pair: Pair, recipe: Recipe, limits: Limits) -> Request:
+    """The request for one pair. Its seed depends on the document and the pair, not on the order of work."""
+    config = recipe.config
+    language = f"Write in {config.language}." if config.language else "Write in the language of the document."
+    values = {"genre": pair.genre, "audience": pair.audience, "language": language}
+    return Request(
+        prompt=recipe.rewrite_prompt.render(document.text, values),
+        max_tokens=limits.reply(document.n_tokens),
+        seed=derived_seed(config.seed, document.key, "reformulate", pair.genre, pair.audience),
+        purpose="reformulate",
+        affinity=document.key,
+        sampling=config.rewriting.sampling.wire(),
+    )
