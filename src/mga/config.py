@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mga.engines.choose import engine_identity, public_uri
+from mga.engine_uri import engine_identity, public_uri
 from mga.errors import InputError
 
 Variant = Literal["base", "strict", "relaxed"]

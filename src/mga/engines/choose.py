@@ -1,12 +1,11 @@
 """From one short URI to an engine."""
 
 from collections.abc import Callable
-from urllib.parse import urldefrag, urlsplit, urlunsplit
+from urllib.parse import urldefrag
 
+from mga.engine_uri import FORMS, public_uri
 from mga.engines.engine import Engine
 from mga.errors import InputError
-
-FORMS = "llamacpp:smollm2-135m, llamacpp:/path/model.gguf, http://host:8000/v1#model, scripted:"
 
 
 def choose_engine(uri: str, concurrency: int | None = None) -> Engine:
@@ -19,21 +18,6 @@ def choose_engine(uri: str, concurrency: int | None = None) -> Engine:
     if open_engine is None:
         raise InputError(f"Unknown engine {public_uri(uri)!r}. Engines are written: {FORMS}.")
     return open_engine(uri, rest, concurrency)
-
-
-def public_uri(uri: str) -> str:
-    """The URI without user name and password, fit for files and messages."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def engine_identity(uri: str) -> str:
-    """What of an engine decides its answers: the kind and the model, not the address."""
-    if uri.startswith(("http:", "https:")):
-        return f"endpoint#{urldefrag(uri).fragment}"
-    return uri.partition("?")[0]
 
 
 def _scripted(_uri: str, rest: str, concurrency: int | None) -> Engine:

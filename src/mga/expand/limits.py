@@ -46,6 +46,7 @@ async def measure_limits(recipe: Recipe) -> Limits:
     if document < SHORTEST_DOCUMENT:
         raise InputError(
             f"Prompts of {config.max_prompt_tokens:,} tokens in a context of {context:,} leave {max(document, 0):,} "
-            f"for a document; raise max_prompt_tokens above {instructions + SHORTEST_DOCUMENT:,} or use a longer context."
+            f"for a document; raise max_prompt_tokens above {instructions + SHORTEST_DOCUMENT:,} or use a longer "
+            "context."
         )
     return Limits(config, document, judging, context)

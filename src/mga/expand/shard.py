@@ -15,6 +15,8 @@ from mga.records import Document, Outcome, Problem, Usage
 
 FIRST_SHARD_ROWS = 8
 
+_Expanded = tuple[Document, list[Outcome] | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -76,43 +78,60 @@ async def expand_shard(
 ) -> tuple[list[Outcome], ShardStats] | None:
     """All outcomes of a shard in input order, and its figures; None when stopped before all were let in.
 
-    `places` bounds documents in flight over all shards. `admitted` is set when the last document has been
+    `places` bounds chunks in flight over all shards. `admitted` is set when the last document has been
     let in, so that the next shard can fill the places that become free.
     """
     documents = [row for row in shard.rows if isinstance(row, Document)]
 
-    async def expand_chunk(document: Document) -> list[Outcome]:
+    async def expand_chunk(part: Document) -> list[Outcome]:
+        """In a place already taken, which it gives back."""
         try:
-            outcomes = await expand_document(document, kit)
+            outcomes = await expand_document(part, kit)
         finally:
             places.release()
-        watch(document, outcomes)
+        watch(part, outcomes)
         return outcomes
 
-    tasks: list[asyncio.Task[list[Outcome]]] = []
-    chunks: list[Document] = []
+    async def expand_next_chunk(part: Document) -> list[Outcome] | None:
+        return await expand_chunk(part) if await _let_in(places, stopping) else None
+
+    async def expand_source(document: Document) -> list[_Expanded]:
+        try:
+            first, *others = await chunk(document, kit.limits.document, kit.recipe.count_tokens)
+        except BaseException:
+            places.release()
+            raise
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(expand_chunk(first))]
+            more = [group.create_task(expand_next_chunk(part)) for part in others]
+        return [(part, task.result()) for part, task in zip([first, *others], [*tasks, *more], strict=True)]
+
+    tasks: list[asyncio.Task[list[_Expanded]]] = []
     try:
         async with asyncio.TaskGroup() as group:
             for document in documents:
-                for part in await chunk(document, kit.limits.document, kit.recipe.count_tokens):
-                    await places.acquire()
-                    if stopping.is_set():
-                        places.release()
-                        break
-                    chunks.append(part)
-                    tasks.append(group.create_task(expand_chunk(part)))
-                if stopping.is_set():
+                if not await _let_in(places, stopping):
                     break
-            else:
-                admitted.set()
+                tasks.append(group.create_task(expand_source(document)))
+            admitted.set()
     finally:
-        complete = admitted.is_set()
         admitted.set()
-    if not complete:
+    expanded = [part for task in tasks for part in task.result()]
+    finished = [(part, outcomes) for part, outcomes in expanded if outcomes is not None]
+    if len(tasks) < len(documents) or len(finished) < len(expanded):
         return None
-    outcomes = [outcome for task in tasks for outcome in task.result()]
+    outcomes = [outcome for _, ended in finished for outcome in ended]
     problems = tuple(row for row in shard.rows if isinstance(row, Problem))
-    return outcomes, _stats(len(documents), chunks, outcomes, problems)
+    return outcomes, _stats(len(documents), [part for part, _ in finished], outcomes, problems)
+
+
+async def _let_in(places: asyncio.Semaphore, stopping: asyncio.Event) -> bool:
+    """Take a place when one is free; False, and no place, when nothing new is to begin."""
+    await places.acquire()
+    if stopping.is_set():
+        places.release()
+        return False
+    return True
 
 
 def _stats(
