@@ -15,7 +15,7 @@ Cut = Callable[[str], list[str]]
 async def chunk(document: Document, budget: int, count: CountTokens) -> list[Document]:
     """Chunks of at most `budget` tokens, in order, of roughly equal size; one chunk when it fits whole.
 
-    Nothing between the chunks is lost but white space at their edges.
+    Nothing between the chunks is lost but white space at their edges and pieces that hold no word.
     """
     pieces = [(text, n) for text, n in await split(document.text, budget, count) if has_words(text)]
     return [
@@ -50,6 +50,8 @@ def _pack(sizes: Sequence[int], budget: int) -> list[range]:
             groups.append(range(start, i))
             start, filled = i, 0
         filled += size
+    if not groups:  # the whole again would never end
+        groups, start = [range(1)], 1
     groups.append(range(start, len(sizes)))
     return groups
 
@@ -68,7 +70,6 @@ def _halves(text: str) -> list[str]:
     middle = len(text) // 2
     # Never between a character and its combining marks, where the text allows it.
     boundary = next((m.start() for m in regex.finditer(r"\X", text) if m.start() >= middle), middle)
-    boundary = boundary if 0 < boundary < len(text) else middle
     return [text[:boundary], text[boundary:]]
 
 

@@ -123,6 +123,7 @@ class ExpandConfig(_Section):
     def public(self) -> dict[str, Any]:
         """All settings as plain values, without secrets: what is saved."""
         values = self.model_dump(mode="json")
+        values["input"] = [public_uri(given) for given in self.input]
         values["engine"] = public_uri(self.engine)
         values["judge_engine"] = self.judge_engine and public_uri(self.judge_engine)
         return values
@@ -137,7 +138,29 @@ class ExpandConfig(_Section):
 
 
 # Measured on real documents: see docs/performance.md, "The embedded model's recipe".
-MODEL_SETTINGS: dict[str, dict[str, Any]] = {}
+MODEL_SETTINGS: dict[str, dict[str, Any]] = {
+    "llamacpp:smollm2-135m": {
+        "pairing": {
+            "recipe": "one-by-one",
+            "seeds": True,
+            "max_tokens": 200,
+            "sampling": {"temperature": 0.7, "min_p": 0.1, "repeat_penalty": 1.1, "repeat_last_n": 128},
+        },
+        "rewriting": {
+            "max_reply_ratio": 1.5,
+            "sampling": {
+                "temperature": 0.7,
+                "min_p": 0.1,
+                "repeat_penalty": 1.05,
+                "repeat_last_n": 256,
+                "dry_multiplier": 0.8,
+                "dry_allowed_length": 3,
+                "dry_penalty_last_n": 1024,
+            },
+        },
+        "judging": {"max_tokens": 200},
+    }
+}
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> ExpandConfig:
@@ -198,7 +221,8 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         near = difflib.get_close_matches(names[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
         return f"Unknown setting {where!r}{_in(path)}; {hint}"
-    return f"Setting {where!r}{_in(path)}: {first['msg'][0].lower()}{first['msg'][1:]} (given: {first['input']!r})."
+    given = public_uri(repr(first["input"]))
+    return f"Setting {where!r}{_in(path)}: {first['msg'][0].lower()}{first['msg'][1:]} (given: {given})."
 
 
 def _in(path: Path | None) -> str:

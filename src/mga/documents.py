@@ -9,7 +9,6 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.records import Document, Problem, content_id
 from mga.words import has_words
@@ -52,9 +52,10 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     found: list[InputFile] = []
     for given in inputs:
         try:
-            found.extend(_find(given))
+            found.extend(_find(given, public_uri(given)))
         except (OSError, ValueError, ImportError) as error:
-            raise InputError(f"Cannot read {given}: {_plain(error)}.") from error
+            what = _plain(error).replace(given, public_uri(given))
+            raise InputError(f"Cannot read {public_uri(given)}: {what}.") from error
     seen: set[str] = set()
     for file in found:
         if file.url in seen:
@@ -65,26 +66,28 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     return found
 
 
-def _find(given: str) -> list[InputFile]:
+def _find(given: str, shown: str) -> list[InputFile]:
     fs, path = fsspec.core.url_to_fs(given)
     if any(mark in path for mark in _WILD) and not fs.exists(path):
         paths = [p for p in sorted(fs.glob(path)) if not fs.isdir(p)]
         if not paths:
-            raise InputError(f"The pattern {given} matches no file.")
+            raise InputError(f"The pattern {shown} matches no file.")
     elif fs.isdir(path):
         endings = PARQUET_ENDINGS + JSONL_ENDINGS
         paths = [p for p in sorted(fs.find(path)) if p.endswith(endings)]
         if not paths:
-            raise InputError(f"The folder {given} holds no Parquet or JSONL file ({', '.join(endings)}).")
+            raise InputError(f"The folder {shown} holds no Parquet or JSONL file ({', '.join(endings)}).")
     elif fs.exists(path):
         paths = [path]
     else:
-        raise InputError(f"There is no file, folder or match for {given}.")
+        raise InputError(f"There is no file, folder or match for {shown}.")
     for p in paths:
         if not p.endswith(PARQUET_ENDINGS + JSONL_ENDINGS):
-            raise InputError(f"{p} is neither Parquet (.parquet) nor JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst).")
-    base = str(PurePosixPath(path).parent)
-    return [InputFile(p, p.removeprefix(base).lstrip("/"), int(fs.size(p) or 0), fs) for p in paths]
+            kinds = "Parquet (.parquet) nor JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst)"
+            raise InputError(f"{public_uri(p)} is neither {kinds}.")
+    wild = [path.find(mark) for mark in _WILD if mark in path] if path not in paths else []
+    base = path[: min(wild, default=len(path.rstrip("/")))].rpartition("/")[0]
+    return [InputFile(p, public_uri(p.removeprefix(base).lstrip("/")), int(fs.size(p) or 0), fs) for p in paths]
 
 
 def fingerprint(files: Sequence[InputFile]) -> str:
@@ -108,7 +111,8 @@ def count_rows(files: Sequence[InputFile], at_most_bytes: int = 512 << 20) -> in
         try:
             with file.open() as stream:
                 if file in jsonl:
-                    total += sum(bool(line.strip()) for line in _decompressed(stream))
+                    for line in _decompressed(stream):
+                        total += bool(line.strip())
                 else:
                     total += pq.ParquetFile(stream).metadata.num_rows
         except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowInvalid):
@@ -169,8 +173,22 @@ def _parquet_rows(stream: BinaryIO, file: InputFile, text_key: str, id_key: str)
             file.name, None, "no_text_column", _missing("column", text_key, columns), "choose with --text-key"
         )
         return
+    row = 0
     for batch in parquet.iter_batches(512, columns=[c for c in (text_key, id_key) if c in columns]):
-        yield from batch.to_pylist()
+        try:
+            yield from batch.to_pylist()
+        except UnicodeDecodeError:
+            for i in range(batch.num_rows):
+                yield _parquet_row(batch.slice(i, 1), file, row + i)
+        row += batch.num_rows
+
+
+def _parquet_row(batch: pa.RecordBatch, file: InputFile, row: int) -> dict[str, Any] | Problem:
+    try:
+        return cast(dict[str, Any], batch.to_pylist()[0])
+    except UnicodeDecodeError as broken:
+        what = f"byte {broken.start:,} of a value is not UTF-8"
+        return Problem(file.name, row, "not_utf8", what, "write the file again as UTF-8")
 
 
 def _jsonl_rows(
@@ -200,9 +218,36 @@ def _decompressed(stream: BinaryIO) -> BinaryIO:
     if magic[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.open(stream))
     if magic == b"\x28\xb5\x2f\xfd":
-        unpacked = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, unpacked)))
+        return cast(BinaryIO, io.BufferedReader(_Zstd(stream)))
     return stream
+
+
+class _Zstd(io.RawIOBase):
+    """Unpacks frame after frame. Data that stops inside a frame is an error, as with gzip, and not an end."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._rest = b""
+        self._unpacked = memoryview(b"")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._unpacked:
+            packed = self._rest or self._packed.read(_EDGE_BYTES)
+            if not packed and self._frame is None:
+                return 0
+            if not packed:
+                raise EOFError("Compressed file ended inside a frame")
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._unpacked, self._rest = memoryview(self._frame.decompress(packed)), b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        n = min(len(target), len(self._unpacked))
+        target[:n], self._unpacked = self._unpacked[:n], self._unpacked[n:]
+        return n
 
 
 def _document(fields: dict[str, Any], position: str, row: int, file: InputFile, text_key: str, id_key: str) -> Row:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         finally:
             os.close(folder)
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise StopError(f"Cannot write {path}: {error.strerror}. Make room or rights, then run again.") from error
 
 

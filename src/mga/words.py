@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import regex
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _RUN = regex.compile(rf"[{_UNSPACED}\p{{M}}]*[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|[\w--[{_UNSPACED}]]+", regex.V1)
 _UNSPACED_START = regex.compile(rf"\p{{M}}*[{_UNSPACED}]")
 _LETTER = regex.compile(r"\p{L}|\p{N}")
@@ -22,7 +22,7 @@ def words(text: str) -> list[str]:
     for run in _RUN.findall(text.casefold()):
         if len(run) > 1 and _UNSPACED_START.match(run):
             found.extend(run[i : i + 2] for i in range(len(run) - 1))
-        else:
+        elif has_words(run):
             found.append(run)
     return found
 
@@ -65,7 +65,7 @@ def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
     """Share of the original's keywords that the rewrite uses, 0–1; 1.0 when the original has none.
 
     A keyword of six letters or more is found by its first five, so that inflected forms count
-    ("erosion", "eroded").
+    ("harvest", "harvested").
     """
     wanted = keywords(original, limit)
     if not wanted:

@@ -1,7 +1,6 @@
 """From one short URI to an engine."""
 
 from collections.abc import Callable
-from urllib.parse import urldefrag
 
 from mga.engine_uri import FORMS, public_uri
 from mga.engines.engine import Engine
@@ -37,7 +36,7 @@ def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
 def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
     from mga.engines.endpoint import Endpoint
 
-    url, model = urldefrag(uri)
+    url, _, model = uri.partition("#")
     return Endpoint(url, model, concurrency)
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from functools import cached_property
+from typing import TypeVar
 
 import tenacity
 
@@ -12,6 +14,9 @@ from mga.errors import StopError, TryAgainError
 
 ATTEMPTS = 8
 LONGEST_WAIT_S = 60.0
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
 
 
 class Client:
@@ -43,17 +48,21 @@ class Client:
             self.reused += 1
             return known
         async with self._places:
-            reply = await self._ask_patiently(request)
+            reply = await self._patiently(self.engine.ask, request)
         journal.append(key, request.purpose, reply)
         self.replies += 1
         self.generated_tokens += reply.generated_tokens
         return reply
 
-    async def _ask_patiently(self, request: Request) -> Reply:
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked."""
+        return await self._patiently(self.engine.count_tokens, text)
+
+    async def _patiently(self, call: Callable[[Question], Awaitable[Answer]], question: Question) -> Answer:
         started = time.monotonic()
         while True:
             try:
-                reply: Reply = await _retrying(self.engine.ask, request)
+                answer: Answer = await _retrying(call, question)
             except TryAgainError as error:
                 silent_s = time.monotonic() - max(started, self._last_success)
                 if silent_s > self._patience_s:
@@ -62,7 +71,7 @@ class Client:
                     raise
             else:
                 self._last_success = time.monotonic()
-                return reply
+                return answer
 
 
 _backoff = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_S, jitter=1.0)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 import orjson
 
+from mga.engine_uri import public_uri
 from mga.engines.engine import Reply, Request, Token
 from mga.errors import InputError, StopError, TryAgainError
 from mga.words import estimate_tokens
@@ -32,13 +33,18 @@ class Endpoint:
     context: int | None = None
 
     def __init__(self, url: str, model: str, concurrency: int | None = None, key: str | None = None) -> None:
-        parts = urlsplit(url)
-        self._auth = aiohttp.BasicAuth(parts.username, parts.password or "") if parts.username else None
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise InputError(f"{public_uri(url)!r} is no usable address: {error}.") from None
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        self._auth = aiohttp.BasicAuth(user, password) if user else None
         host = parts.netloc.rpartition("@")[2]
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self.model = model
         self.requests_in_flight = self.documents_in_flight = concurrency or 64
-        self._key = key or os.environ.get(KEY_VARIABLE)
+        self._key = key or os.environ.get(KEY_VARIABLE, "").strip()
+        self._secrets = [secret for secret in (self._key, password) if secret]
         self._loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._open: aiohttp.ClientSession | None = None
         self._tokenizes = True
@@ -51,7 +57,7 @@ class Endpoint:
         hello = Request("Answer with the word yes.", 8, 0, "judge", "start")
         wanting = replace(hello, schema={"type": "object", "properties": {"a": {"type": "string"}}}, top_logprobs=5)
         try:
-            await self.ask(wanting)
+            await self._ask_at_start(wanting)
         except InputError:
             self._schemas = await self._takes(replace(wanting, top_logprobs=0))
             self._logprobs = await self._takes(replace(wanting, schema=None))
@@ -60,7 +66,8 @@ class Endpoint:
 
     async def alive(self) -> bool:
         try:
-            async with self._session().get(f"{self.url}/models") as response:
+            soon = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
+            async with self._session().get(f"{self.url}/models", timeout=soon) as response:
                 return response.status < 500
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -83,7 +90,7 @@ class Endpoint:
             try:
                 answer = await self._post(f"{root}/tokenize", body)
                 return int(answer.get("count") or len(answer["tokens"]))
-            except (InputError, StopError, TryAgainError, KeyError, TypeError):
+            except (InputError, StopError, KeyError, TypeError):
                 self._tokenizes = False
         return estimate_tokens(text)
 
@@ -113,7 +120,7 @@ class Endpoint:
             raise StopError(
                 f"No server answers at {self.url}: {error}. Is it running, and is the port right?"
             ) from error
-        except InputError:
+        except (InputError, _NotFoundError):
             return  # a server without a model list; the first request will tell
         models = {m["id"]: m for m in listing.get("data", []) if isinstance(m, dict) and "id" in m}
         if not self.model and len(models) == 1:
@@ -122,16 +129,22 @@ class Endpoint:
             raise StopError(f"{self.url} has no model {self.model!r}; it has: {', '.join(models)}. Write URL#MODEL.")
         self.context = models.get(self.model, {}).get("max_model_len")
 
+    async def _ask_at_start(self, request: Request) -> Reply:
+        try:
+            return await self.ask(request)
+        except TryAgainError as error:
+            raise StopError(f"{self.url} is not ready to answer: {error}. Try again in a while.") from error
+
     async def _takes(self, request: Request) -> bool:
         try:
-            await self.ask(request)
+            await self._ask_at_start(request)
         except InputError:
             return False
         return True
 
     async def _must_take(self, request: Request) -> None:
         try:
-            await self.ask(request)
+            await self._ask_at_start(request)
         except InputError as error:
             raise StopError(f"{self.url} refuses even a plain request: {error}") from error
 
@@ -156,21 +169,32 @@ class Endpoint:
             raise TryAgainError("the server's answer is not a JSON object")
         return answer
 
+    def _without_secrets(self, said: str) -> str:
+        for secret in self._secrets:
+            said = said.replace(secret, "…")
+        return said
+
     def _refusal(self, status: int, raw: bytes, retry_after: str | None) -> Exception:
-        said = f"HTTP {status}: {_message(raw)}"
+        said = f"HTTP {status}: {self._without_secrets(_message(raw))}"
         if status in (401, 403):
             return StopError(f"{self.url} refuses the key ({said}); set {KEY_VARIABLE}.")
         if status == 404:
-            return StopError(f"{self.url} does not know the address or the model {self.model!r} ({said}).")
+            return _NotFoundError(f"{self.url} does not know the address or the model {self.model!r} ({said}).")
         if status in _BUSY or status >= 500:
             return TryAgainError(said, _seconds(retry_after))
         return InputError(said)
+
+
+class _NotFoundError(StopError):
+    """HTTP 404."""
 
 
 def _reply(answer: Mapping[str, Any]) -> Reply:
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"] or ""
+        if not isinstance(text, str):
+            raise TypeError("a text as content")
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
         usage = answer.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
@@ -183,7 +207,7 @@ def _reply(answer: Mapping[str, Any]) -> Reply:
             cached_tokens=int(details.get("cached_tokens") or 0),
             tokens=tuple(_token(entry) for entry in logprobs),
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TryAgainError(f"the server's answer lacks {error}") from error
 
 

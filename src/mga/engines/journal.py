@@ -24,6 +24,7 @@ class Journal:
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)
         self._file: int | None = None
         self._unsynced = False
+        self._size = 0
         self._load()
 
     def get(self, key: str) -> Reply | None:
@@ -37,9 +38,12 @@ class Journal:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+                self._drop_half_line()
             written = os.write(self._file, line)
             if written < len(line):
+                self._drop_half_line()
                 raise OSError("No space left on device")
+            self._size += written
         except OSError as error:
             raise StopError(f"Cannot write the journal {self.path}: {error.strerror or error}.") from error
         self._unsynced = True
@@ -68,20 +72,22 @@ class Journal:
         self.close()
         self.path.unlink(missing_ok=True)
 
+    def _drop_half_line(self) -> None:
+        """What a kill or a full disk left of a line; later lines must not be glued to it."""
+        if self._file is not None and os.fstat(self._file).st_size > self._size:
+            os.ftruncate(self._file, self._size)
+
     def _remember(self, key: str, purpose: str, reply: Reply) -> None:
-        self._replies[key] = reply
         spent = Usage(1, reply.prompt_tokens, reply.cached_tokens, reply.generated_tokens)
         self._usage[purpose] += spent
+        self._replies[key] = reply
 
     def _load(self) -> None:
         if not self.path.exists():
             return
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            # A kill in the middle of a write leaves half a line; later lines must not be glued to it.
-            os.truncate(self.path, whole)
-        for line in data[:whole].splitlines():
+        self._size = data.rfind(b"\n") + 1
+        for line in data[: self._size].splitlines():
             try:
                 key, purpose, *packed = orjson.loads(line)
                 self._remember(key, purpose, _unpacked(packed))

@@ -51,6 +51,7 @@ class LlamaCppEngine:
         # On a CPU flash attention halves decoding (docs/performance.md); on a GPU llama.cpp decides.
         if not any("gpu" in str(d.get("type", "")).lower() for d in xllamacpp.get_device_info()):
             params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_ubatch = 128
         params.cache_ram_mib = 0
         params.verbosity = -1
         key = secrets.token_hex()

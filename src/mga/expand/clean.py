@@ -79,7 +79,7 @@ def _opening_end(text: str, openings: regex.Pattern[str]) -> int:
         line = rest[lead:].partition("\n")[0]
         if not line or not openings.match(_plain(rest)):
             break
-        colon = regex.search(r"[:：]\**(?=\s|$)", line)
+        colon = regex.search(r":\**(?=\s|$)|：\**", line)
         end += lead + min(len(sentences(line)[0]), colon.end() if colon else len(line))
     return end
 

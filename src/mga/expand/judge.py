@@ -4,11 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import json_repair
-
 from mga.engines.engine import Request, Token
+from mga.expand.answers import read_json, whole
 from mga.expand.recipe import Ask, Recipe, derived_seed
-from mga.prompts.library import as_data
 from mga.records import Document, Drop, Reformulation, Verdict
 
 SCORES = (1, 2, 3, 4, 5)
@@ -34,17 +32,17 @@ async def judge(document: Document, rewrite: Reformulation, ask: Ask, recipe: Re
     """The judge's verdict; a Drop (no_verdict) when no valid score comes in `attempts` requests."""
     detail = ""
     for attempt in range(recipe.config.judging.attempts):
-        reply = await ask(judge_request(document, rewrite, recipe, attempt))
+        reply = await ask(judge_request(document, rewrite, recipe, attempt, detail))
         verdict = parse_verdict(reply.text)
         if isinstance(verdict, Verdict):
             return Verdict(verdict.score, verdict.analysis, expected_score(reply.tokens))
         detail = verdict
-    return Drop("no_verdict", detail, rewrite.text)
+    return Drop("no_verdict", detail)
 
 
 def parse_verdict(text: str) -> Verdict | str:
     """The verdict in a reply, or what is wrong with it. A missing score is never replaced by a number."""
-    value = json_repair.loads(text)
+    value = read_json(text)
     if not isinstance(value, dict):
         return f"no JSON object in: {text[:200]!r}"
     score = value.get("score")
@@ -54,7 +52,7 @@ def parse_verdict(text: str) -> Verdict | str:
         score = int(score)
     if isinstance(score, bool) or score not in SCORES:
         return f"the score is {score!r}, not a whole number from 1 to 5"
-    return Verdict(score, str(value.get("analysis") or ""))
+    return Verdict(score, whole(str(value.get("analysis") or "")))
 
 
 def expected_score(tokens: Sequence[Token]) -> float | None:
@@ -75,10 +73,13 @@ def expected_score(tokens: Sequence[Token]) -> float | None:
     return round(sum(score * p for score, p in mass.items()) / total, 4) if total else None
 
 
-def judge_request(document: Document, rewrite: Reformulation, recipe: Recipe, attempt: int) -> Request:
+def judge_request(
+    document: Document, rewrite: Reformulation, recipe: Recipe, attempt: int = 0, problem: str = ""
+) -> Request:
+    """The request for a verdict; after an unusable answer, `problem` says what was wrong with it."""
     config = recipe.config
     return Request(
-        prompt=recipe.judge_prompt.render(document.text, {"rewrite": as_data(rewrite.text)}),
+        prompt=recipe.judge_prompt.render(document.text, {"rewrite": rewrite.text}, problem),
         max_tokens=config.judging.max_tokens,
         seed=derived_seed(config.seed, document.key, "judge", attempt),
         purpose="judge",

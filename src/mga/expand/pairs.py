@@ -7,15 +7,20 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import json_repair
+import regex
 
 from mga.engines.engine import Request
+from mga.expand.answers import read_json, whole
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair
-from mga.words import similarity
+from mga.words import repeated_share, similarity, words
 
 GENRE_LENGTH = 400
 AUDIENCE_LENGTH = 300
+LEAST_WORDS = 3
+MOST_REPEATED = 0.5
+_LINKS = {"genre": ", | about | that | with ", "audience": ", | and | who "}
+_SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
 
 
 async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pair | Drop]:
@@ -27,17 +32,18 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
     settings = recipe.config.pairing
     wanted = recipe.config.pairs
     pairs: list[Pair] = []
-    reason, detail = "repeated_pair", ""
+    reason, detail, problem = "repeated_pair", "", ""
     at_once = wanted if settings.recipe == "together" else 1
     rounds = settings.attempts if at_once > 1 else wanted + settings.attempts - 1
     for attempt in range(rounds):
         missing = wanted - len(pairs)
         if not missing:
             break
-        reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt))
-        found = parse_pairs(reply.text)
-        if not found:
-            reason, detail = "invalid_pairs", f"no pair in: {reply.text[:200]!r}"
+        reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt, problem))
+        found = [pair for pair in parse_pairs(reply.text) if says_something(pair)]
+        problem = "" if found else f"it holds no genre with its audience: {reply.text[:200]!r}"
+        if problem:
+            reason, detail = "invalid_pairs", problem
         for pair in found[:missing]:
             if any(near_identical(pair, other, settings.near_identical) for other in pairs):
                 reason, detail = "repeated_pair", f"{pair.genre} / {pair.audience}"
@@ -48,15 +54,16 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
 
 def parse_pairs(text: str) -> list[Pair]:
     """The complete pairs in a reply, leniently: fences, missing brackets and unnumbered keys are understood."""
-    value = json_repair.loads(text)
+    value = read_json(text)
     objects = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else [value]
     pairs = []
     for entry in objects:
         if not isinstance(entry, dict):
             continue
+        entry = {str(key).casefold(): value for key, value in entry.items()}
         for key in entry:
-            stem, _, number = str(key).partition("_")
-            if stem.casefold() != "genre":
+            stem, _, number = key.partition("_")
+            if stem != "genre":
                 continue
             genre = _clean(entry[key])
             audience = _clean(entry.get(f"audience_{number}" if number else "audience"))
@@ -65,37 +72,59 @@ def parse_pairs(text: str) -> list[Pair]:
     return pairs
 
 
+def says_something(pair: Pair) -> bool:
+    """Whether genre and audience each hold words enough to write by, and not the same few over and over."""
+    return all(
+        len(set(words(side))) >= LEAST_WORDS and repeated_share(side, 2) <= MOST_REPEATED
+        for side in (pair.genre, pair.audience)
+    )
+
+
 def near_identical(a: Pair, b: Pair, threshold: float) -> bool:
     """Whether two pairs would lead to the same text: their words overlap (Jaccard) beyond the threshold."""
     return similarity(f"{a.genre} {a.audience}", f"{b.genre} {b.audience}") > threshold
 
 
-def pair_schema(count: int) -> dict[str, Any]:
-    """JSON Schema of a reply with so many pairs, in the paper's keys (unnumbered for a single pair)."""
+def pair_schema(count: int, seeds: Sequence[Pair] = ()) -> dict[str, Any]:
+    """JSON Schema of a reply with so many pairs, in the paper's keys (unnumbered for a single pair).
+
+    With `seeds`, one for each pair, every genre and audience begins with its seed and goes on from there.
+    """
     keys = _keys(count)
     lengths = {"genre": GENRE_LENGTH, "audience": AUDIENCE_LENGTH}
-    properties = {key: {"type": "string", "minLength": 8, "maxLength": lengths[key.partition("_")[0]]} for key in keys}
+    properties: dict[str, Any] = {}
+    for i, key in enumerate(keys):
+        kind = key.partition("_")[0]
+        if seeds:
+            properties[key] = {"type": "string", "pattern": _developed(getattr(seeds[i // 2], kind), _LINKS[kind])}
+        else:
+            properties[key] = {"type": "string", "minLength": 8, "maxLength": lengths[kind]}
     return {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
 
 
-def pairs_request(document: Document, recipe: Recipe, count: int, used: Sequence[Pair], attempt: int) -> Request:
+def pairs_request(
+    document: Document, recipe: Recipe, count: int, used: Sequence[Pair] = (), attempt: int = 0, problem: str = ""
+) -> Request:
+    """The request for `count` pairs beside those in use; `problem` says why the last answer could not be used."""
     settings = recipe.config.pairing
     prompt = recipe.pairs_prompt if settings.recipe == "together" else recipe.pair_prompt
-    keys = _keys(count)
+    seeds = draw_seeds(document, recipe, count, len(used) + attempt) if settings.seeds else []
+    # Seeds keep pairs apart by themselves; very small models echo a list of used pairs rather than avoid it.
+    repeated = attempt > len(used) or settings.recipe == "together"
     values = {
         "count": str(count),
-        "keys": ", ".join(keys),
-        "used": _used(used),
-        "directions": _directions(document, recipe, count, len(used), attempt) if settings.seeds else "",
+        "keys": ", ".join(_keys(count)),
+        "used": _used(used) if repeated or not seeds else "",
+        "directions": _directions(seeds),
     }
     return Request(
-        prompt=prompt.render(document.text, values),
+        prompt=prompt.render(document.text, values, problem),
         max_tokens=settings.max_tokens,
         seed=derived_seed(recipe.config.seed, document.key, "pairs", attempt),
         purpose="pairs",
         affinity=document.key,
         sampling=settings.sampling.wire(),
-        schema=pair_schema(count),
+        schema=pair_schema(count, seeds),
     )
 
 
@@ -112,16 +141,28 @@ def _used(used: Sequence[Pair]) -> str:
     return "\n".join(["Already used, so choose something quite different:", *lines, ""])
 
 
-def _directions(document: Document, recipe: Recipe, count: int, start: int, attempt: int) -> str:
+def draw_seeds(document: Document, recipe: Recipe, count: int, start: int) -> list[Pair]:
+    """So many of the document's seeds, from the one numbered `start` on. A document's order never changes."""
     genres, audiences = _seeds()
     rng = Random(derived_seed(recipe.config.seed, document.key, "directions"))
-    drawn_genres = rng.sample(genres, len(genres))
-    drawn_audiences = rng.sample(audiences, len(audiences))
-    lines = []
-    for i in range(count):
-        at = start + i + attempt
-        lines.append(f"- {drawn_genres[at % len(genres)]}, for {drawn_audiences[at % len(audiences)]}")
-    return "\n".join(["", "Develop this idea for the document:" if count == 1 else "Develop these ideas:", *lines])
+    drawn_genres, drawn_audiences = rng.sample(genres, len(genres)), rng.sample(audiences, len(audiences))
+    return [
+        Pair(drawn_genres[at % len(genres)], drawn_audiences[at % len(audiences)]) for at in range(start, start + count)
+    ]
+
+
+def _directions(seeds: Sequence[Pair]) -> str:
+    if not seeds:
+        return ""
+    lines = [f"- {seed.genre}, for {seed.audience}" for seed in seeds]
+    return "\n".join(["", "Develop this idea:" if len(seeds) == 1 else "Develop these ideas:", *lines])
+
+
+def _developed(seed: str, links: str) -> str:
+    """Pattern of a sentence that begins with the seed and adds something; no digits or brackets, which small
+    models fall into."""
+    start = _SPECIAL.sub(r"\\\g<0>", seed[:1].upper() + seed[1:])
+    return rf"^{start}({links})[^0-9\"\\(){{}}\[\]<>|/:;_*#.]{{20,100}}\.$"
 
 
 @cache
@@ -131,4 +172,4 @@ def _seeds() -> tuple[list[str], list[str]]:
 
 
 def _clean(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    return " ".join(whole(value).split()) if isinstance(value, str) else ""

@@ -20,6 +20,7 @@ import regex
 from mga.errors import InputError
 
 VARIANTS = ("base", "strict", "relaxed")
+_PARTS = ("document", "again")  # of every prompt; the others are tasks
 
 _FOLDER = Path(__file__).parent
 _PLACEHOLDER = regex.compile(r"\{(\w+)\}")
@@ -29,30 +30,37 @@ _TASK_PLACEHOLDERS = {
     "judge": {"rewrite"},
     "reformulate": {"genre", "audience", "language"},
 }
-# <|im_start|>, <|eot_id|>, <｜User｜> · <s>, </s>, <bos>, <start_of_turn> · [INST], [/INST] · <<SYS>> · our own tags
+# <|im_start|>, <|eot_id|>, <｜User｜>, [|user|] · <s>, <bos>, <start_of_turn>, <tool_call> · [INST] · <<SYS>> · our own
 _CHAT_TOKEN = regex.compile(
-    r"<(?=[|｜])|<(?=/?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|think|document|rewrite)>)"
-    r"|\[(?=/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\])|<(?=</?SYS>>)"
-    r"|(?<=[|｜])(?=>)",
+    r"[<\[](?=[|｜])|<(?=/?(?:document|rewrite)>)|<(?=</?SYS>>)"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eod|(?:start|end)_of_\w+|think|tools?|tool_\w+)>)"
+    r"|<(?=(?:unused|extra_id_|special_|reserved_)\d+>|seed:)"
+    r"|\[(?=/?(?:[gs]?MASK|BOS|EOS|CLS|SEP|INST|THINK|ARGS|CALL_ID|AVAILABLE_TOOLS|TOOL_\w+|SYSTEM_PROMPT)\])"
+    r"|(?<=[|｜])(?=[>\]])",
     regex.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A task's template. `fingerprint` names its exact wording, the document part included."""
+    """A task's template. `fingerprint` names its exact wording, the shared parts included."""
 
     name: str
     template: str
 
     @property
     def fingerprint(self) -> str:
-        return blake2b((_head() + self.template).encode(), digest_size=6).hexdigest()
+        return blake2b((_head() + self.template + _part("again")).encode(), digest_size=6).hexdigest()
 
-    def render(self, document: str, values: Mapping[str, str]) -> str:
-        """The whole message: the document, then the task. `values` are inserted once and never read again."""
-        head = _fill(_head(), {"document": as_data(document)})
-        return head + _fill(self.template, values).strip() + "\n"
+    def render(self, document: str, values: Mapping[str, str], problem: str = "") -> str:
+        """The whole message: the document, then the task, then what was wrong with the last answer, if anything.
+
+        All that is inserted is data; it is inserted once and never read again.
+        """
+        head = _fill(_head(), {"document": document})
+        task = _fill(self.template, values).strip()
+        correction = _fill(_part("again"), {"problem": problem}) if problem else ""
+        return head + task + "\n" + correction
 
 
 def as_data(text: str) -> str:
@@ -65,7 +73,7 @@ def load(name: str) -> Prompt:
     """The prompt shipped under this name, such as `pairs`, `judge` or `reformulate_strict`."""
     path = _FOLDER / f"{name}.md"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.md") if p.stem != "document"))
+        known = ", ".join(sorted(p.stem for p in _FOLDER.glob("*.md") if p.stem not in _PARTS))
         raise InputError(f"There is no prompt {name!r}; there are: {known}.")
     prompt = Prompt(name, path.read_text(encoding="utf-8"))
     _check(prompt)
@@ -86,9 +94,13 @@ def _check(prompt: Prompt) -> None:
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda match: values[match.group(1)], template)
+    return _PLACEHOLDER.sub(lambda match: as_data(values[match.group(1)]), template)
+
+
+def _head() -> str:
+    return _part("document")
 
 
 @cache
-def _head() -> str:
-    return (_FOLDER / "document.md").read_text(encoding="utf-8")
+def _part(name: str) -> str:
+    return (_FOLDER / f"{name}.md").read_text(encoding="utf-8")

@@ -97,7 +97,7 @@ def example_prompts(document: Document, recipe: Recipe, limits: Limits) -> dict[
     rewrite = Reformulation("(the rewrite of stage 2)", 0)
     count = recipe.config.pairs if recipe.config.pairing.recipe == "together" else 1
     return {
-        "pairs": pairs_request(document, recipe, count, [], 0).prompt,
+        "pairs": pairs_request(document, recipe, count).prompt,
         "reformulate": rewrite_request(document, pair, recipe, limits).prompt,
-        "judge": judge_request(document, rewrite, recipe, 0).prompt,
+        "judge": judge_request(document, rewrite, recipe).prompt,
     }

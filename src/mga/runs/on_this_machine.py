@@ -20,7 +20,7 @@ from mga.expand.recipe import Recipe
 from mga.expand.shard import Shard, ShardStats, expand_shard, shards
 from mga.records import Problem
 from mga.runs.progress import Progress
-from mga.runs.run import Identity, Run
+from mga.runs.run import CONTINUE, Identity, Run
 
 GRACE_S = 5.0
 SYNC_EVERY_S = 1.0
@@ -40,7 +40,7 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
     run.lock()
     try:
         async with _engines(config) as (writer, judge):
-            recipe = Recipe(config, writer.engine.count_tokens, _context(writer.engine, judge.engine))
+            recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
             limits = await measure_limits(recipe)
             identity = Identity(
                 config.deciding(), fingerprint(files), writer.engine.model, judge.engine.model, recipe.prompts
@@ -179,7 +179,7 @@ async def _interruptible(work: _Work) -> None:
         except BaseExceptionGroup as group:
             raise _first(group) from group
     if work.stopping.is_set():
-        raise InterruptedRunError(f"Stopped. Every reply received is kept in {work.run.folder}")
+        raise InterruptedRunError(f"Stopped. Every reply received is kept in {work.run.folder}; {CONTINUE}.")
 
 
 class _signals:  # noqa: N801 - reads as a statement

@@ -67,7 +67,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line that stays."""
         if not self._quiet:
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
 
     def line(self) -> str:
         """The state in one line."""
@@ -93,7 +93,7 @@ class Progress:
                 await asyncio.sleep(LIVE_EVERY_S)
             else:
                 await asyncio.sleep(PLAIN_EVERY_S)
-                self._console.print(Text(self.line()))
+                self._console.print(Text(self.line()), soft_wrap=True)
 
     def _bar(self) -> Table:
         table = Table.grid(padding=(0, 1))

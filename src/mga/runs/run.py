@@ -65,13 +65,17 @@ class Run:
     def begin(self, config: ExpandConfig, recipe: Recipe, identity: Identity, rows: int | None) -> None:
         """Create the folder or continue in it. Raises InputError when it belongs to another run or is in use."""
         self.id, self.model, self.prompt = identity.id, identity.model, identity.prompts["reformulate"]
-        self.lock()
         record = self.folder / "run.json"
-        if record.exists():
-            self._check_same(read_json(record), identity)
-            return
         others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
-        if others:
+        if record.exists() and self._has_begun():
+            self._check_same(read_json(record), identity)
+            for shard in self.done():  # a kill may have come before publishing deleted it
+                self.journal(shard).remove()
+            return
+        if record.exists():
+            for problems_alone in (self.folder / "shards").glob("*.json"):
+                problems_alone.unlink()
+        elif others:
             raise InputError(f"{self.folder} is not empty and no run ({min(others)}, …); choose another --out.")
         write_json(
             record,
@@ -86,6 +90,11 @@ class Run:
                 | {"python": platform.python_version()},
             },
         )
+
+    def _has_begun(self) -> bool:
+        """Whether anything was asked or expanded. Before that, other settings cost nothing."""
+        journals = (self.folder / "journal").glob("*.jsonl")
+        return any(path.stat().st_size for path in journals) or self.stats().documents > 0
 
     def lock(self) -> None:
         """Take the folder for this process. Raises InputError when it cannot be written or is taken."""

@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make demo` and `make test`. All others are for those who work on mga.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check format install clean bench-pairs
+
+help:
+	@echo "make demo         install, fetch the embedded model, expand four documents, show one"
+	@echo "make test         install and run all tests"
+	@echo "make check        lint, formatting, strict types"
+	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/mga expand examples/sample.jsonl --limit 4 --out demo-run
+	$(BIN)/mga show demo-run --n 1
+	@echo "The texts lie in demo-run/kept (Parquet), what was dropped and why in demo-run/dropped."
+	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+INPUT ?= examples/sample.jsonl
+LIMIT ?= 40
+bench-pairs: install
+	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
+
+clean:
+	rm -rf .venv demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

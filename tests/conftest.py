@@ -1,0 +1,21 @@
+"""What several test files share: one ordinary document, and reading fast property tests."""
+
+import pytest
+from hypothesis import settings
+
+from mga.records import Document
+
+settings.register_profile("mga", max_examples=60, deadline=None, derandomize=True)
+settings.load_profile("mga")
+
+ORCHARD = (
+    "The orchard behind the mill was planted in 1862 by Martha Greaves, who grafted forty kinds of apple onto quince "
+    "rootstock. Frost killed the early blossom in three springs out of ten, so she lit smudge pots between the rows "
+    "at night. In good years the harvest filled ninety barrels, and the cider press ran until November."
+)
+
+
+@pytest.fixture
+def orchard() -> Document:
+    """A short English document."""
+    return Document("orchard", ORCHARD, "0:0", n_tokens=80)

@@ -1,0 +1,149 @@
+"""The judge: a score is read or missing, never invented."""
+
+import asyncio
+import json
+import math
+from collections.abc import Sequence
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mga.config import load_config
+from mga.engines.engine import Reply, Request, Token
+from mga.expand.judge import SCHEMA, expected_score, is_judged, judge, parse_verdict
+from mga.expand.recipe import Recipe
+from mga.records import Document, Drop, Reformulation, Verdict, content_id
+from mga.words import estimate_tokens
+
+REWRITE = Reformulation("Martha's apples, retold.", 9, "Here is the rewrite: ", "")
+
+
+def ask_judge(document: Document, replies: Sequence[Reply], **settings: object) -> tuple[Verdict | Drop, list[Request]]:
+    asked: list[Request] = []
+
+    async def count(text: str) -> int:
+        return estimate_tokens(text)
+
+    async def ask(request: Request) -> Reply:
+        asked.append(request)
+        return replies[len(asked) - 1]
+
+    recipe = Recipe(load_config(None, {"engine": "scripted:", "judging": settings}), count)
+    return asyncio.run(judge(document, REWRITE, ask, recipe)), asked
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"analysis": "close", "score": 4}',
+        '{"analysis": "close", "score": "4"}',
+        '{"analysis": "close", "score": " 4 "}',
+        '{"analysis": "close", "score": 4.0}',
+        '{"score": 4, "analysis": "close"}',
+        '```json\n{"analysis": "close", "score": 4}\n```',
+        'My verdict: {"analysis": "close", "score": 4}',
+        '{"analysis": "close", "score": 4',
+        '{analysis: "close", score: 4}',
+    ],
+)
+def test_a_verdict_is_read_leniently(reply: str) -> None:
+    verdict = parse_verdict(reply)
+    assert verdict == Verdict(4, "close")
+    assert isinstance(verdict, Verdict)
+    assert type(verdict.score) is int
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("", "4", "Score: 4", "null", "[4]", '{"analysis": "close"}', '{"score": null}', '{"score": true}'),
+        *('{"score": 0}', '{"score": 6}', '{"score": -3}', '{"score": 3.5}', '{"score": "4/5"}', '{"score": "four"}'),
+        *('{"score": [4]}', '{"score": {"value": 4}}', '{"score": NaN}', '{"score": 1e999}', '{"score": "１"}'),
+        *('{"score":', "[" * 4000, '{"a":' * 3000),
+    ],
+    ids=lambda reply: reply[:20],
+)
+def test_without_a_whole_number_from_1_to_5_there_is_no_score(reply: str) -> None:
+    verdict = parse_verdict(reply)
+    assert isinstance(verdict, str)
+    assert verdict
+
+
+@given(st.text(max_size=60) | st.text('{}[]":,scoreanlyi 0123456789.-', max_size=60))
+def test_no_reply_is_an_error(reply: str) -> None:
+    verdict = parse_verdict(reply)
+    assert isinstance(verdict, str) or verdict.score in (1, 2, 3, 4, 5)
+
+
+def test_half_a_character_in_an_analysis_can_be_stored() -> None:
+    verdict = parse_verdict('{"analysis": "cut off \\ud83d", "score": 4}')
+    assert verdict == Verdict(4, "cut off \N{REPLACEMENT CHARACTER}")
+    assert orjson.dumps(verdict)
+
+
+def test_a_garbled_verdict_is_asked_for_again_with_another_seed(orchard: Document) -> None:
+    replies = [Reply("hm", "stop", 0, 0), Reply('{"analysis": "close", "score": 5}', "stop", 0, 0)]
+    verdict, asked = ask_judge(orchard, replies)
+    assert verdict == Verdict(5, "close")
+    assert asked[0].seed != asked[1].seed
+    assert asked[0].schema == SCHEMA
+    assert "no JSON object in: 'hm'" in asked[1].prompt
+    assert REWRITE.text in asked[0].prompt
+    assert REWRITE.head not in asked[0].prompt
+
+
+def test_a_verdict_that_never_comes_is_a_drop_with_the_reason(orchard: Document) -> None:
+    drop, asked = ask_judge(orchard, [Reply('{"score": 9}', "stop", 0, 0)] * 3, attempts=3)
+    assert isinstance(drop, Drop)
+    assert (drop.reason, drop.detail) == ("no_verdict", "the score is 9, not a whole number from 1 to 5")
+    assert len(asked) == 3
+
+
+def test_probabilities_are_asked_for_only_when_they_are_wanted(orchard: Document) -> None:
+    reply = Reply('{"score": 4}', "stop", 0, 0, 0, (Token("4", {"4": math.log(0.75), "2": math.log(0.25)}),))
+    verdict, asked = ask_judge(orchard, [reply], expected_score=True)
+    assert verdict == Verdict(4, "", 3.5)
+    assert asked[0].top_logprobs >= 5
+    assert ask_judge(orchard, [reply])[1][0].top_logprobs == 0
+
+
+def test_the_expected_score_is_the_mean_over_the_digits_among_the_alternatives() -> None:
+    spread = {"5": math.log(0.4), " 4": math.log(0.2), "4": math.log(0.2), "x": math.log(0.1), "9": math.log(0.1)}
+    assert expected_score([Token("5", spread)]) == 4.5
+
+
+def test_the_place_of_the_score_is_the_last_digit_written() -> None:
+    tokens = [Token("1", {"1": 0.0}), Token(" 3", {"3": 0.0}), Token("}", {"}": 0.0}), Token("9", {"9": 0.0})]
+    assert expected_score(tokens) == 3.0
+
+
+@pytest.mark.parametrize("tokens", [[], [Token("four", {"4": 0.0})], [Token("4", {})], [Token("4", {"x": 0.0})]])
+def test_without_digits_and_probabilities_there_is_no_expected_score(tokens: list[Token]) -> None:
+    assert expected_score(tokens) is None
+
+
+@given(st.dictionaries(st.sampled_from([*"12345", " 1", " 5", "6", "a"]), st.floats(-700, 0)))
+def test_an_expected_score_lies_between_1_and_5(alternatives: dict[str, float]) -> None:
+    expected = expected_score([Token("3", alternatives)])
+    assert expected is None or 1 <= expected <= 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_the_judged_share_is_about_right_and_grows_by_adding(share: float) -> None:
+    ids = [content_id(i) for i in range(4000)]
+    judged = {i for i in ids if is_judged(i, share)}
+    assert abs(len(judged) / len(ids) - share) < 0.03
+    assert judged <= {i for i in ids if is_judged(i, min(1.0, share + 0.1))}
+    assert judged == {i for i in reversed(ids) if is_judged(i, share)}
+
+
+def test_all_and_none_are_all_and_none() -> None:
+    ids = [content_id(i) for i in range(100)] + ["f" * 32, "0" * 32]
+    assert all(is_judged(i, "all") and is_judged(i, 1.0) for i in ids)
+    assert not any(is_judged(i, "none") or is_judged(i, 0.0) for i in ids)
+
+
+def test_the_schema_allows_exactly_the_scores() -> None:
+    assert json.loads(json.dumps(SCHEMA))["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]

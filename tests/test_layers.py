@@ -1,0 +1,81 @@
+"""The plan of the house, kept: every arrow runs one way, and looking at the help costs no heavy import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import mga
+
+SOURCE = Path(next(iter(mga.__path__)))
+ORDER = ["errors", "records", "words", "engine_uri", "config", "documents", "chunks", "store"]
+ORDER += ["prompts", "engines", "expand", "runs", "cli"]
+FILES = sorted(SOURCE.rglob("*.py"))
+HEAVY = {"xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
+
+
+def module(file: Path) -> str:
+    return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+def imports(file: Path) -> set[str]:
+    """What of mga a file imports anywhere in it, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are written in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.startswith("mga.")}
+
+
+GRAPH = {module(file): imports(file) for file in FILES if file.name != "__init__.py"}
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(name) for name in GRAPH} == set(ORDER)
+
+
+def test_a_room_imports_only_from_rooms_before_it() -> None:
+    backwards = [
+        f"{name} imports {imported}"
+        for name, imported_names in GRAPH.items()
+        for imported in sorted(imported_names)
+        if ORDER.index(room(imported)) > ORDER.index(room(name))
+    ]
+    assert backwards == []
+
+
+def test_files_import_each_other_in_no_circle() -> None:
+    edges = {
+        name: {other for other in GRAPH if any(f"{i}.".startswith(f"{other}.") for i in GRAPH[name])} for name in GRAPH
+    }
+    while leaves := {name for name, needed in edges.items() if not needed}:
+        edges = {name: needed - leaves for name, needed in edges.items() if name not in leaves}
+    assert edges == {}
+
+
+def test_engines_know_nothing_of_documents() -> None:
+    seen = {i for name, imported in GRAPH.items() if room(name) == "engines" for i in imported}
+    assert seen
+    forbidden = ("mga.documents", "mga.chunks", "mga.store", "mga.records.Document", "mga.records.Outcome")
+    assert [name for name in sorted(seen) if name.startswith(forbidden)] == []
+
+
+def test_init_files_stay_empty() -> None:
+    inits = [file for file in FILES if file.name == "__init__.py"]
+    assert len(inits) == 1 + sum(name in ("prompts", "engines", "expand", "runs") for name in ORDER)
+    assert [str(file) for file in inits if file.read_bytes().strip()] == []
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, mga.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "mga.cli" in loaded
+    assert sorted(HEAVY & loaded) == []
