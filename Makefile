@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help demo test check format install clean bench-pairs
 
 help:
-	@echo "make demo         install, fetch the embedded model, expand four documents, show one"
+	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
 	@echo "make check        lint, formatting, strict types"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -18,7 +18,7 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	$(BIN)/mga expand examples/sample.jsonl --limit 4 --out demo-run
+	$(BIN)/mga expand examples/sample.jsonl --limit 3 --out demo-run
 	$(BIN)/mga show demo-run --n 1
 	@echo "The texts lie in demo-run/kept (Parquet), what was dropped and why in demo-run/dropped."
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"

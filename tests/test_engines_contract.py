@@ -20,9 +20,11 @@ from servers import MODELS, TOKENIZE, ChatServer, Fault
 from mga.engines import client as client_module
 from mga.engines import endpoint as endpoint_module
 from mga.engines.client import ATTEMPTS, LONGEST_WAIT_S, Client
+from mga.engines.embedded_model import fetch
 from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Engine, Reply, Request, Token
 from mga.engines.journal import Journal
+from mga.engines.llamacpp import LlamaCppEngine
 from mga.engines.scripted import ScriptedEngine
 from mga.errors import InputError, MgaError, StopError, TryAgainError
 
@@ -34,10 +36,13 @@ The ferry crossed the strait twice a day. Its captain knew every rock. Passenger
 
 Retell it."""
 ASK = Request(PROMPT, 512, 7, "reformulate", "document-1", {"temperature": 0.7})
+ECHO = replace(
+    ASK, prompt="Repeat this sentence: The ferry crossed the strait twice a day.", sampling={"temperature": 0.0}
+)
 PASSWORD, KEY = "hunter2-in-the-address", "sk-0123456789-in-the-environment"
 
 
-def run(work: Awaitable[T], within_s: float = 20.0) -> T:
+def run(work: Awaitable[T], within_s: float = 120.0) -> T:
     """Await to the end, but never for long."""
 
     async def bounded() -> T:
@@ -102,12 +107,22 @@ def killed() -> Iterator[Scene]:
         yield Scene(Endpoint(server.url, "tiny"), arrange=server.stop)
 
 
+@contextmanager
+def embedded(request: Request) -> Iterator[Scene]:
+    try:
+        fetch("smollm2-135m")
+    except InputError as error:
+        if "Cannot fetch" not in str(error):
+            raise
+        pytest.skip(f"the embedded model cannot be reached: {error}")
+    yield Scene(LlamaCppEngine("smollm2-135m", 2), request)
+
+
 def served_garbage(*faults: Fault) -> Situation:
     return lambda: served(*faults)
 
 
-# An engine states here how each situation comes about; what cannot happen to it is left out. Another engine is
-# one more entry, one that needs a real model with pytest.param(…, marks=pytest.mark.model) around its situations.
+# An engine states here how each situation comes about; what cannot happen to it is left out.
 ENGINES: dict[str, Mapping[str, Situation]] = {
     "scripted": {
         "well": scripted,
@@ -133,7 +148,12 @@ ENGINES: dict[str, Mapping[str, Situation]] = {
         "usage is a word": served_garbage(servers.content("hello", usage="much")),
         "choices is a word": served_garbage(servers.answer(choices="none")),
     },
+    "llamacpp": {
+        "well": lambda: embedded(ECHO),
+        "cut off": lambda: embedded(replace(ASK, max_tokens=8)),
+    },
 }
+NEEDS_MODEL = {"llamacpp"}
 GARBAGE = (
     "500",
     "reset",
@@ -151,7 +171,11 @@ GARBAGE = (
 def every_engine(*situations: str) -> pytest.MarkDecorator:
     """The test once for every engine that can meet one of the situations."""
     found = [
-        pytest.param(scene, id=f"{engine}-{situation}")
+        pytest.param(
+            scene,
+            id=f"{engine}-{situation}",
+            marks=[pytest.mark.model, pytest.mark.timeout(400)] if engine in NEEDS_MODEL else [],
+        )
         for engine, scenes in ENGINES.items()
         for situation in situations
         if (scene := scenes.get(situation))
@@ -229,6 +253,18 @@ def test_a_refused_request_fails_alone(situation: Situation) -> None:
 
     with situation() as scene:
         assert isinstance(run(in_scene(scene, ask_and_go_on)), Reply)
+
+
+@pytest.mark.model
+@pytest.mark.timeout(400)
+def test_a_prompt_beyond_the_context_fails_alone() -> None:
+    async def ask_and_go_on(engine: Engine) -> Reply:
+        with pytest.raises(InputError, match="context"):
+            await engine.ask(replace(ECHO, prompt="far too long " * 5000))
+        return await engine.ask(ECHO)
+
+    with embedded(ECHO) as scene:
+        assert run(in_scene(scene, ask_and_go_on)).text
 
 
 @every_engine("busy")

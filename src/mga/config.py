@@ -60,7 +60,7 @@ class RewriteSettings(_Section):
     """Stage 2: writing the text of a pair."""
 
     max_reply_ratio: float = Field(
-        3.0, gt=0, description="a reply may have this many times the document's tokens (but 512 at least)"
+        3.0, gt=0, description="a reply may have this many times the document's tokens (but 256 at least)"
     )
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95)
 
@@ -149,13 +149,13 @@ MODEL_SETTINGS: dict[str, dict[str, Any]] = {
         "rewriting": {
             "max_reply_ratio": 1.5,
             "sampling": {
-                "temperature": 0.7,
+                "temperature": 0.4,
                 "min_p": 0.1,
-                "repeat_penalty": 1.05,
-                "repeat_last_n": 256,
-                "dry_multiplier": 0.8,
-                "dry_allowed_length": 3,
-                "dry_penalty_last_n": 1024,
+                "repeat_penalty": 1.1,
+                "repeat_last_n": 128,
+                "dry_multiplier": 0.5,
+                "dry_allowed_length": 4,
+                "dry_penalty_last_n": 512,
             },
         },
         "judging": {"max_tokens": 200},

@@ -74,7 +74,7 @@ class Client:
                 return answer
 
 
-_backoff = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT_S, jitter=1.0)
+_backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, jitter=1.0)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

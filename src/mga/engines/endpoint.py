@@ -5,6 +5,7 @@ appears in no file, log or message.
 """
 
 import os
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -38,12 +39,16 @@ class Endpoint:
         except ValueError as error:
             raise InputError(f"{public_uri(url)!r} is no usable address: {error}.") from None
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        self._auth = aiohttp.BasicAuth(user, password) if user else None
         host = parts.netloc.rpartition("@")[2]
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self.model = model
         self.requests_in_flight = self.documents_in_flight = concurrency or 64
         self._key = key or os.environ.get(KEY_VARIABLE, "").strip()
+        self._headers = {"Content-Type": "application/json"}
+        if user:
+            self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
+        elif self._key:
+            self._headers["Authorization"] = f"Bearer {self._key}"
         self._secrets = [secret for secret in (self._key, password) if secret]
         self._loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._open: aiohttp.ClientSession | None = None
@@ -101,12 +106,8 @@ class Endpoint:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._open is None:
-            headers = {"Content-Type": "application/json"}
-            if self._key and not self._auth:
-                headers["Authorization"] = f"Bearer {self._key}"
             self._open = aiohttp.ClientSession(
-                headers=headers,
-                auth=self._auth,
+                headers=self._headers,
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
                 trust_env=not self._loopback,

@@ -18,6 +18,7 @@ from mga.errors import InputError, StopError
 
 DEFAULT_SLOTS = 8
 SLOT_CONTEXT = 8192
+CPU_BATCH = 128  # tokens per pass; 512 leaves the caches of a CPU (docs/performance.md)
 
 
 class LlamaCppEngine:
@@ -35,6 +36,9 @@ class LlamaCppEngine:
         self._endpoint: Endpoint | None = None
 
     async def start(self) -> None:
+        # llama.cpp's threads spin while they wait for each other. On a machine that does anything else a spinning
+        # thread keeps out the one it waits for: half the speed is lost. Read once, when the library is loaded.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         try:
             import xllamacpp
         except ImportError:
@@ -48,10 +52,8 @@ class LlamaCppEngine:
         params.n_parallel = len(self._slots)
         params.n_ctx = SLOT_CONTEXT * len(self._slots)
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = os.cpu_count() or 1
-        # On a CPU flash attention halves decoding (docs/performance.md); on a GPU llama.cpp decides.
         if not any("gpu" in str(d.get("type", "")).lower() for d in xllamacpp.get_device_info()):
-            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_ubatch = 128
+            params.n_ubatch = CPU_BATCH
         params.cache_ram_mib = 0
         params.verbosity = -1
         key = secrets.token_hex()

@@ -8,7 +8,7 @@ from mga.expand.pairs import AUDIENCE_LENGTH, GENRE_LENGTH
 from mga.expand.recipe import Recipe
 
 SHORTEST_DOCUMENT = 64
-SHORTEST_REPLY = 512
+SHORTEST_REPLY = 256
 
 
 @dataclass(frozen=True, slots=True)

