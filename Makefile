@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check format install clean bench-pairs
+.PHONY: help demo test check format install clean bench-model bench-pairs
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
 	@echo "make check        lint, formatting, strict types"
+	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
 install: .venv/.installed
@@ -37,6 +38,9 @@ format: install
 
 INPUT ?= examples/sample.jsonl
 LIMIT ?= 40
+bench-model: install
+	$(BIN)/python benchmarks/embedded_model.py $(INPUT)
+
 bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
 

@@ -225,7 +225,7 @@ def test_head_text_and_tail_are_always_the_whole_reply(reply: str) -> None:
 def test_a_refusal_is_dropped_as_refusal(orchard: Document, refusal: str) -> None:
     result = cleaned(orchard, refusal)
     assert isinstance(result, Drop)
-    assert (result.reason, result.text) == ("refusal", refusal)
+    assert (result.reason, result.written) == ("refusal", Reformulation(refusal, 100))
 
 
 LOOP = "and the apple orchard turns round and round the old mill, "
@@ -244,7 +244,7 @@ def test_every_rule_has_a_reason_of_its_own_and_leaves_the_reply(orchard: Docume
     reply = reply or orchard.text
     result = cleaned(orchard, reply)
     assert isinstance(result, Drop)
-    assert (result.reason, result.text) == (reason, reply)
+    assert (result.reason, result.written.text) == (reason, reply)
     assert result.detail
 
 
@@ -341,3 +341,10 @@ def test_phrases_that_cannot_be_used_are_refused(tmp_path: Path, content: str, m
 def test_phrases_that_are_missing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cannot read the phrases"):
         load_phrases(str(tmp_path / "none.toml"))
+
+
+def test_our_own_tags_around_a_reply_are_cut() -> None:
+    echoed = Reformulation(f"<document>\n{RETOLD}\n</document>", 60)
+    cut = cut_phrases(echoed, load_phrases())
+    assert cut.text == RETOLD
+    assert cut.head + cut.text + cut.tail == echoed.text

@@ -55,7 +55,7 @@ def test_a_dropped_outcome_keeps_the_pair_the_verdict_and_what_was_written(orcha
 
 
 def test_a_drop_with_a_text_leaves_that_text(orchard: Document) -> None:
-    dropped = Outcome(orchard, 0, "kept").dropped(Drop("cut_off", text="half a sent"))
+    dropped = Outcome(orchard, 0, "kept").dropped(Drop("cut_off", written=Reformulation("half a sent", 3)))
     assert dropped.reformulation is not None
     assert dropped.reformulation.text == "half a sent"
 

