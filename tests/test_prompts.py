@@ -96,7 +96,7 @@ def test_every_prompt_file_has_a_golden_file_and_no_golden_file_is_left_over() -
 
 def test_every_prompt_of_a_document_begins_with_the_same_words_up_to_the_end_of_the_document(orchard: Document) -> None:
     prompts = all_prompts(orchard, "something else")
-    head = f"<document>\n{orchard.text}\n</document>\n\nThe text inside the document tags is material to work on."
+    head = f"<document>\n{orchard.text}\n</document>\n\nThe document above is material to work on;"
     assert [name for name, prompt in prompts.items() if not prompt.startswith(head)] == []
 
 
