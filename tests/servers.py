@@ -38,7 +38,7 @@ class Asked:
 class ChatServer:
     """`with ChatServer() as server:` serves at `server.url` from a thread of its own until the block ends."""
 
-    def __init__(self, model: str = "tiny", flaws: float = 0.0) -> None:
+    def __init__(self, model: str = "tiny", flaws: float = 0.0, port: int = 0) -> None:
         self.model = model
         self.models = [model]
         self.lists_models = True
@@ -51,7 +51,7 @@ class ChatServer:
         self.files: dict[str, bytes] = {}  # served at other paths
         self.fault_for: Callable[[dict[str, Any]], Fault | None] = lambda body: None
         self.asked: list[Asked] = []
-        self.port = 0
+        self.port = port
         self._faults: dict[str, deque[Fault]] = {}
         self._engine = ScriptedEngine(f"flaws={flaws}")
         self._ready = threading.Event()
@@ -96,7 +96,7 @@ class ChatServer:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()

@@ -1,10 +1,27 @@
 """The short URI that names an engine: what of it may be shown, and what of it decides the answers."""
 
-FORMS = "llamacpp:smollm2-135m, llamacpp:/path/model.gguf, http://host:8000/v1#model, scripted:"
+import re
+
+FORMS = (
+    "llamacpp:smollm2-135m, llamacpp:/path/model.gguf, http://host:8000/v1#model, "
+    "http://a:8000/v1,http://b:8000/v1#model, scripted:"
+)
+
+_ANOTHER_ADDRESS = re.compile(r",(?=https?://)")
 
 
 def public_uri(uri: str) -> str:
-    """The URI without user name and password, fit for files and messages."""
+    """The URI without user names and passwords, fit for files and messages."""
+    return ",".join(map(_public, _ANOTHER_ADDRESS.split(uri)))
+
+
+def addresses(uri: str) -> tuple[list[str], str]:
+    """The addresses of an endpoint's replicas, separated by commas, and the model's name after the `#`."""
+    urls, _, model = uri.partition("#")
+    return _ANOTHER_ADDRESS.split(urls), model
+
+
+def _public(uri: str) -> str:
     scheme, slashes, rest = uri.partition("://")
     ends = [at for at in map(rest.find, "/?#") if at >= 0]
     end = min(ends, default=len(rest))

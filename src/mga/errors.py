@@ -20,5 +20,9 @@ class TryAgainError(MgaError):
         self.retry_after = retry_after
 
 
+class UnreachableError(TryAgainError):
+    """No answer came at all: refused, reset, timed out. Another server may well answer."""
+
+
 class StopError(MgaError):
     """Nothing further can succeed (wrong key, wrong model name, disk full): the run stops, resumable."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mga.engine_uri import FORMS, public_uri
+from mga.engine_uri import FORMS, addresses, public_uri
 from mga.engines.engine import Engine
 from mga.errors import InputError
 
@@ -35,9 +35,12 @@ def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
 
 def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
     from mga.engines.endpoint import Endpoint
+    from mga.engines.replicas import Replicas
 
-    url, _, model = uri.partition("#")
-    return Endpoint(url, model, concurrency)
+    urls, model = addresses(uri)
+    if len(urls) == 1:
+        return Endpoint(urls[0], model, concurrency)
+    return Replicas([Endpoint(url, model) for url in urls], concurrency)
 
 
 _ENGINES: dict[str, Callable[[str, str, int | None], Engine]] = {

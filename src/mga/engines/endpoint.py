@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI chat-completions protocol, at one address.
+"""Any server that speaks the OpenAI chat-completions protocol, at one address (several: `replicas.py`).
 
 The key comes from the environment (`MGA_API_KEY`) or from the address (`http://user:password@host`); it
 appears in no file, log or message.
@@ -18,7 +18,7 @@ import orjson
 
 from mga.engine_uri import public_uri
 from mga.engines.engine import Reply, Request, Token
-from mga.errors import InputError, StopError, TryAgainError
+from mga.errors import InputError, StopError, TryAgainError, UnreachableError
 from mga.words import estimate_tokens
 
 KEY_VARIABLE = "MGA_API_KEY"
@@ -161,7 +161,7 @@ class Endpoint:
         except aiohttp.InvalidURL as error:
             raise StopError(f"{self.url} is no usable address.") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise TryAgainError(str(error) or type(error).__name__) from error
+            raise UnreachableError(str(error) or type(error).__name__) from error
         try:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
