@@ -27,7 +27,7 @@ PROSE = st.lists(st.sampled_from(SOME_WORDS), max_size=60).map(" ".join)
         ("The Old MILL, 1862.", ["the", "old", "mill", "1862"]),
         ("don't", ["don", "t"]),
         ("Straße", ["strasse"]),
-        ("cafe\u0301 olé", ["cafe\u0301", "olé"]),
+        ("cafe\u0301 olé", ["caf\u00e9", "olé"]),
         ("漢字文", ["漢字", "字文"]),
         ("水", ["水"]),
         ("ひらカナ", ["ひら", "らカ", "カナ"]),
@@ -84,7 +84,7 @@ def test_sentences_end_where_each_script_ends_them(text: str, count: int) -> Non
 
 def test_keywords_prefer_long_frequent_words_and_leave_out_numbers_and_function_words() -> None:
     text = "The glacier carved the valley. The glacier of 1862 is in the valley of glaciers."
-    assert keywords(text, limit=2) == ["glacier", "valley"]
+    assert keywords(text, limit=2) == ("glacier", "valley")
     assert not {"the", "of", "1862"} & set(keywords(text))
 
 

@@ -14,6 +14,7 @@ from mga.records import Document, Drop, Reformulation
 from mga.words import copied_share, keyword_coverage, repeated_share, sentences, words
 
 _MOST_OPENINGS = 3
+_LONGEST_REMARK = 1000
 _MARKUP = "*_#>\"'“”«» \t"
 
 
@@ -88,7 +89,7 @@ def _closing_start(text: str, closings: regex.Pattern[str]) -> int:
     """Where a closing remark begins: the last paragraph if it is one, else the last sentence."""
     body = text.rstrip()
     paragraph = max(body.rfind("\n\n"), body.rfind("\n---"))
-    last_sentence = len(body) - len(sentences(body)[-1]) if body else 0
+    last_sentence = len(body) - len(sentences(body[-_LONGEST_REMARK:])[-1]) if body else 0
     for start in (paragraph, last_sentence):
         if start > 0 and closings.match(_plain(text[start:].lstrip(_MARKUP + "-([\n"))):
             return start
