@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check format install clean bench-model bench-pairs
+.PHONY: help demo test check format install clean bench-client bench-model bench-pairs
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
 	@echo "make check        lint, formatting, strict types"
+	@echo "make bench-client CPU per request, against the barest client"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
@@ -38,6 +39,9 @@ format: install
 
 INPUT ?= examples/sample.jsonl
 LIMIT ?= 40
+bench-client: install
+	$(BIN)/python benchmarks/client.py
+
 bench-model: install
 	$(BIN)/python benchmarks/embedded_model.py $(INPUT)
 
