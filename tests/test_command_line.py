@@ -306,7 +306,8 @@ def test_one_refused_document_costs_that_document_alone(mga: Mga, tmp_path: Path
         server.fault_for = lambda body: refusal if "Harbour number 2" in body["messages"][0]["content"] else None
         said = mga("expand", documents(tmp_path / "in.jsonl"), "--out", tmp_path / "run", "--engine", server.url)
     assert said.code == 0, said
-    assert assert_adds_up(tmp_path / "run")["reasons"] == {"request_refused": 5}
+    found = assert_adds_up(tmp_path / "run")
+    assert found["outcomes"]["failed"] == found["reasons"]["request_refused"] == 5
     assert {row["source_id"] for row in rows(tmp_path / "run" / "failed")} == {"doc-2"}
     assert all("content policy" in row["detail"] for row in rows(tmp_path / "run" / "failed"))
 
