@@ -7,7 +7,7 @@ def read_json(text: str) -> object:
     """The JSON value in a reply, mended where it is broken; an empty string where there is none."""
     try:
         return json_repair.loads(text)
-    except RecursionError:  # a model that only opens brackets
+    except (RecursionError, ValueError):  # a model that only opens brackets
         return ""
 
 
