@@ -165,3 +165,17 @@ def test_every_setting_says_what_it_does() -> None:
         return found
 
     assert silent(ExpandConfig) == []
+
+
+def test_a_setting_of_several_types_says_all_that_would_be_right() -> None:
+    with pytest.raises(InputError, match="'all' or 'none', or .* less than or equal to 1"):
+        load_config(None, {"judge": 7.0})
+
+
+def test_an_error_speaks_of_one_setting_only(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[pairing]\nattempts = 0\nmax_tokens = 3\n")
+    with pytest.raises(InputError) as caught:
+        load_config(file, {})
+    assert "attempts" in str(caught.value)
+    assert "64" not in str(caught.value)

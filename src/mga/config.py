@@ -214,7 +214,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
-    names = [str(part) for part in first["loc"] if not str(part).startswith(("literal", "constrained", "function"))]
+    names = _setting(first["loc"])
     where = ".".join(names)
     if first["type"] == "extra_forbidden":
         known = _known_names(names[:-1])
@@ -222,7 +222,15 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
         return f"Unknown setting {where!r}{_in(path)}; {hint}"
     given = public_uri(repr(first["input"]))
-    return f"Setting {where!r}{_in(path)}: {first['msg'][0].lower()}{first['msg'][1:]} (given: {given})."
+    # A setting that takes several types has an error for each: all that would be right is said.
+    wanted = [e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if _setting(e["loc"]) == names]
+    return f"Setting {where!r}{_in(path)}: {', or '.join(dict.fromkeys(wanted))} (given: {given})."
+
+
+def _setting(place: tuple[int | str, ...]) -> list[str]:
+    """Where in the settings an error lies, without pydantic's names for the members of a union."""
+    members = ("literal", "constrained", "function", "float", "str")
+    return [str(part) for part in place if not str(part).startswith(members)]
 
 
 def _in(path: Path | None) -> str:

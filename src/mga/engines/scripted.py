@@ -87,7 +87,7 @@ class ScriptedEngine:
     async def ask(self, request: Request) -> Reply:
         key = request.key(self.model)
         rng = Random(key)
-        await asyncio.sleep(self._script.latency * (0.5 + rng.random()) if self._script.latency else 0)
+        await asyncio.sleep(self._script.latency * (0.5 + rng.random()))
         if rng.random() < self._script.faults and key not in self._seen:
             self._seen.add(key)
             raise TryAgainError("scripted fault", retry_after=0.0)
