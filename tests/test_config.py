@@ -168,7 +168,7 @@ def test_every_setting_says_what_it_does() -> None:
 
 
 def test_a_setting_of_several_types_says_all_that_would_be_right() -> None:
-    with pytest.raises(InputError, match="'all' or 'none', or .* less than or equal to 1"):
+    with pytest.raises(InputError, match=r"'all' or 'none', or .* less than or equal to 1"):
         load_config(None, {"judge": 7.0})
 
 

@@ -9,10 +9,11 @@ stats.json, README.md     totals and dataset card, written when the run is compl
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import reduce
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ class Run:
                 "identity": asdict(identity),
                 "rows": rows,
                 "context_tokens": recipe.context,
-                "versions": {name: version(name) for name in ("mga", "pyarrow", "pydantic", "orjson")}
-                | {"python": platform.python_version()},
+                "versions": _versions(),
             },
         )
 
@@ -165,6 +165,15 @@ class Run:
                 f"{self.folder} holds a run with other settings: {'; '.join(changed)}. "
                 "Use the settings it was begun with, or another --out."
             )
+
+
+def _versions() -> dict[str, str]:
+    """Of Python, mga, and the libraries that results could depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in ("mga", "json-repair", "orjson", "pyarrow", "regex", "xllamacpp"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
