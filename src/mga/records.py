@@ -5,6 +5,7 @@ every machine and in every order of work.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Literal
 
@@ -21,7 +22,7 @@ def content_id(*parts: object) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """One text to expand: an input row, or one chunk of it.
 
@@ -36,7 +37,7 @@ class Document:
     chunks: int = 1
     n_tokens: int = 0
 
-    @property
+    @cached_property
     def key(self) -> str:
         return content_id(self.position, self.source_id, self.chunk, self.text)
 

@@ -17,7 +17,7 @@ _RUN = regex.compile(rf"[{_UNSPACED}\p{{M}}]*[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|
 _ASCII_RUN = re.compile(r"\w+", re.ASCII)
 _UNSPACED_START = regex.compile(rf"\p{{M}}*[{_UNSPACED}]")
 _LETTER = regex.compile(r"\p{L}|\p{N}")
-_SENTENCE_END = regex.compile(r"(?<=[.!?…][\"'”’)\]]{0,2})\s+|(?<=[。！？।॥؟])\s*")
+_SENTENCE_END = regex.compile(r"[.!?…][\"'”’)\]]{0,2}\s+|[。！？।॥؟]\s*")
 # Every rule of cleaning looks at the same few texts, the document's once for each of its rewrites.
 _TEXTS_REMEMBERED = 512
 
@@ -88,7 +88,7 @@ def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
     wanted = keywords(original, limit)
     if not wanted:
         return 1.0
-    stems = {_stem(word) for word in _words(rewrite)}
+    stems = {_stem(word) for word in set(_words(rewrite))}
     return sum(_stem(word) in stems for word in wanted) / len(wanted)
 
 

@@ -10,7 +10,7 @@ keep the text as it was.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from string import Formatter
@@ -63,6 +63,7 @@ class Prompt:
         return head + task + "\n" + correction
 
 
+@lru_cache(512)  # a document goes into eleven prompts
 def as_data(text: str) -> str:
     """The text with chat tokens and our tags broken by a space, so that no tokenizer reads them as control."""
     return _CHAT_TOKEN.sub(lambda match: (match.group() or "") + " ", text)
