@@ -182,7 +182,7 @@ def test_seeds_give_every_pair_a_direction_and_the_same_ones_each_time(orchard: 
 @given(st.lists(st.sampled_from(THEMES), max_size=9), st.integers(1, 8))
 def test_there_is_a_pair_or_a_drop_for_every_pair_wanted(said: list[str], wanted: int) -> None:
     pairs = [Pair(f"A text about {theme}", f"Readers who love {theme}") for theme in said]
-    found = propose(Document("d", "text", "0:0"), Model(*[answer(*pairs)] * 3), pairs=wanted)
+    found = propose(Document("d", "text", "0:0"), Model(*[answer(*pairs)] * 4), pairs=wanted)
     accepted = [pair for pair in found if isinstance(pair, Pair)]
     assert len(found) == wanted
     assert len(accepted) == len(set(accepted)) == min(wanted, len(set(said[:wanted])))

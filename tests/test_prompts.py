@@ -9,6 +9,7 @@ golden files again and read the difference:
 import os
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from mga.config import load_config
 from mga.errors import InputError
 from mga.expand.judge import judge_request
 from mga.expand.limits import Limits
-from mga.expand.pairs import pairs_request
+from mga.expand.pairs import USED_LENGTH, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
@@ -165,6 +166,10 @@ def test_an_attack_in_a_document_stays_inside_it(name: str) -> None:
 def test_an_attack_in_what_a_model_wrote_stays_data_too(name: str) -> None:
     document = Document("d", "calm words", "0:0")
     calm, attacked = (all_prompts(document, text)[name] for text in ("QUIET", ATTACK))
+    for kind in ("Genre", "Audience") if name.endswith("_used") else ():  # of used pairs only the beginning is shown
+        shown = as_data(shorten(f"{kind}: {ATTACK}", USED_LENGTH))
+        assert shown in attacked
+        calm = calm.replace(f"{kind}: QUIET", shown)
     assert attacked == calm.replace("QUIET", as_data(ATTACK))
 
 

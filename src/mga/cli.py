@@ -3,6 +3,7 @@
 Exit codes: 0 done · 1 done, but every text failed · 2 something to put right first · 130 stopped by Ctrl-C.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ RunFolder = Annotated[Path, typer.Argument(help="folder of a run", metavar="RUN"
 
 def main() -> None:
     """Run the command line; turn our errors into a sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
+            stream.reconfigure(errors="replace")
     try:
         app()
     except MgaError as error:

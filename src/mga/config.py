@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Sampling(_Section):
@@ -105,7 +105,7 @@ class ExpandConfig(_Section):
     max_prompt_tokens: int = Field(4096, ge=256, description="longest prompt; longer documents are cut into chunks")
     max_reply_tokens: int = Field(4096, ge=64, description="longest rewrite, in tokens")
     concurrency: int | None = Field(None, ge=1, description="requests in flight; the engine's own number if not given")
-    seed: int = Field(0, ge=0, description="seed of all drawing")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of all drawing")
     shard_size: int = Field(1000, ge=1, description="input rows per shard; the first shards are smaller")
     pairing: PairSettings = PairSettings()
     rewriting: RewriteSettings = RewriteSettings()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from mga.engine_uri import public_uri
-from mga.errors import InputError
+from mga.errors import InputError, StopError
 from mga.records import Document, Problem, content_id
 from mga.words import has_words
 
@@ -56,6 +56,9 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
         except (OSError, ValueError, ImportError) as error:
             what = _plain(error).replace(given, public_uri(given))
             raise InputError(f"Cannot read {public_uri(given)}: {what}.") from error
+    for name in (given for file in found for given in (file.name, file.url)):
+        if not _is_unicode(name):
+            raise InputError(f"The file name {name!r} is not valid UTF-8; rename the file.")
     seen: set[str] = set()
     for file in found:
         if file.url in seen:
@@ -151,6 +154,10 @@ def _read_file(number: int, file: InputFile, text_key: str, id_key: str) -> Iter
                 elif fields is not None:
                     yield _document(fields, f"{number}:{row}", row, file, text_key, id_key)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
+        # Damage carries no error number. What the system or the network reports may pass: never taken for damage,
+        # which would leave out the rest of the file for good.
+        if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None:
+            raise StopError(f"Reading {file.name} failed after {row + 1:,} rows: {_plain(error)}.") from error
         what = f"the file is damaged after {row + 1:,} rows: {_plain(error)}"
         yield Problem(file.name, None, "damaged_file", what, "the rows before are used; fetch it again for the rest")
 
@@ -174,13 +181,25 @@ def _parquet_rows(stream: BinaryIO, file: InputFile, text_key: str, id_key: str)
         )
         return
     row = 0
-    for batch in parquet.iter_batches(512, columns=[c for c in (text_key, id_key) if c in columns]):
+    wanted = [text_key, id_key] if _holds_ids(parquet.schema_arrow, id_key) else [text_key]
+    for batch in parquet.iter_batches(512, columns=wanted):
         try:
             yield from batch.to_pylist()
         except UnicodeDecodeError:
             for i in range(batch.num_rows):
                 yield _parquet_row(batch.slice(i, 1), file, row + i)
         row += batch.num_rows
+
+
+def _holds_ids(schema: pa.Schema, id_key: str) -> bool:
+    """Whether the column is there once and holds strings or whole numbers; no other value serves as an id."""
+    if schema.names.count(id_key) != 1:
+        return False
+    kind = schema.field(id_key).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return pa.types.is_integer(kind) or any(is_string(kind) for is_string in strings)
 
 
 def _parquet_row(batch: pa.RecordBatch, file: InputFile, row: int) -> dict[str, Any] | Problem:
@@ -281,6 +300,14 @@ def _missing(noun: str, key: str, present: Sequence[str]) -> str:
     near = fnmatch.filter(present, f"*{key}*")
     shown = ", ".join([*near, *(name for name in present if name not in near)][:12]) or "none"
     return f"there is no {noun} {key!r}; the {noun}s are: {shown}"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind(value: object) -> str:

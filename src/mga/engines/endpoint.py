@@ -95,7 +95,9 @@ class Endpoint:
             try:
                 answer = await self._post(f"{root}/tokenize", body)
                 return int(answer.get("count") or len(answer["tokens"]))
-            except (InputError, StopError, KeyError, TypeError):
+            except InputError:
+                pass  # this text alone is refused: too long, say
+            except (StopError, KeyError, TypeError):
                 self._tokenizes = False
         return estimate_tokens(text)
 
@@ -176,7 +178,7 @@ class Endpoint:
         return said
 
     def _refusal(self, status: int, raw: bytes, retry_after: str | None) -> Exception:
-        said = f"HTTP {status}: {self._without_secrets(_message(raw))}"
+        said = f"HTTP {status}: {self._without_secrets(_message(raw))[:200]}"
         if status in (401, 403):
             return StopError(f"{self.url} refuses the key ({said}); set {KEY_VARIABLE}.")
         if status == 404:
@@ -203,13 +205,18 @@ def _reply(answer: Mapping[str, Any]) -> Reply:
         return Reply(
             text=text,
             finish="length" if finish == "length" else "stop",
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            generated_tokens=int(usage.get("completion_tokens") or 0) or estimate_tokens(text),
-            cached_tokens=int(details.get("cached_tokens") or 0),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            generated_tokens=_count(usage.get("completion_tokens")) or estimate_tokens(text),
+            cached_tokens=_count(details.get("cached_tokens")),
             tokens=tuple(_token(entry) for entry in logprobs),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise TryAgainError(f"the server's answer lacks {error}") from error
+
+
+def _count(given: Any) -> int:
+    """A server's token count; whatever it says fits the columns it is stored in."""
+    return min(max(int(given or 0), 0), 2**31 - 1)
 
 
 def _token(entry: Mapping[str, Any]) -> Token:
@@ -217,7 +224,7 @@ def _token(entry: Mapping[str, Any]) -> Token:
 
 
 def _message(raw: bytes) -> str:
-    """The server's own words, one short line of them."""
+    """The server's own words, on one line."""
     text = raw.decode("utf-8", "replace")
     try:
         answer = orjson.loads(raw)
@@ -225,7 +232,7 @@ def _message(raw: bytes) -> str:
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except orjson.JSONDecodeError:
         pass
-    return " ".join(text.split())[:200] or "no reason given"
+    return " ".join(text.split()) or "no reason given"
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -52,7 +52,10 @@ class Journal:
     def sync(self) -> None:
         """Force what was appended to the disk."""
         if self._unsynced and self._file is not None:
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise StopError(f"Cannot write the journal {self.path}: {error.strerror or error}.") from error
             self._unsynced = False
 
     @property

@@ -67,6 +67,8 @@ class Replicas:
             served = "; ".join(f"{endpoint.url}: {endpoint.model}" for endpoint in ready)
             raise StopError(f"The servers do not serve one model ({served}). Name it: URL,URL#MODEL.")
         self.model = ready[0].model
+        for replica in self._replicas:  # one that starts late must serve this model too
+            replica.endpoint.model = self.model
         self.context = min((endpoint.context for endpoint in ready if endpoint.context is not None), default=None)
 
     async def ask(self, request: Request) -> Reply:

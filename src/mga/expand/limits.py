@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from mga.config import ExpandConfig
 from mga.errors import InputError
-from mga.expand.pairs import AUDIENCE_LENGTH, GENRE_LENGTH
+from mga.expand.pairs import AUDIENCE_LENGTH, GENRE_LENGTH, USED_LENGTH, pairs_at_once
 from mga.expand.recipe import Recipe
 
 SHORTEST_DOCUMENT = 64
 SHORTEST_REPLY = 256
+SEED_WORDS = 32  # of a genre and an audience seed together, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,13 @@ async def measure_limits(recipe: Recipe) -> Limits:
     """The limits of a recipe, by rendering its prompts without a document and counting their tokens."""
     config = recipe.config
     longest = {"genre": "genre " * (GENRE_LENGTH // 6), "audience": "reader " * (AUDIENCE_LENGTH // 7)}
-    used = f"{longest['genre']}{longest['audience']}\n" * config.pairs
-    pairs = {"count": "5", "keys": "genre, audience " * config.pairs, "used": used, "directions": used}
+    at_once = pairs_at_once(recipe)
+    pairs = {
+        "count": str(at_once),
+        "keys": "genre_1, audience_1, " * at_once,
+        "used": f"- {'reader ' * (2 * USED_LENGTH // 7)}\n" * (config.pairs - 1),
+        "directions": f"- {'reader ' * SEED_WORDS}\n" * at_once if config.pairing.seeds else "",
+    }
     rewrite = longest | {"language": "Write in the language of the document."}
     prompts = [
         recipe.pairs_prompt.render("", pairs),
@@ -42,11 +48,12 @@ async def measure_limits(recipe: Recipe) -> Limits:
     judging = await recipe.count_tokens(recipe.judge_prompt.render("", {"rewrite": ""})) + config.judging.max_tokens
     context = recipe.context or config.max_prompt_tokens + config.max_reply_tokens
     # Half of what the judge leaves goes to the document, so that a rewrite may be as long as the document.
-    document = min(config.max_prompt_tokens - instructions, (context - judging) // 2)
+    asking = instructions + max(config.pairing.max_tokens, SHORTEST_REPLY)
+    document = min(config.max_prompt_tokens - instructions, (context - judging) // 2, context - asking)
     if document < SHORTEST_DOCUMENT:
         raise InputError(
             f"Prompts of {config.max_prompt_tokens:,} tokens in a context of {context:,} leave {max(document, 0):,} "
-            f"for a document; raise max_prompt_tokens above {instructions + SHORTEST_DOCUMENT:,} or use a longer "
-            "context."
+            f"for a document; raise max_prompt_tokens above {instructions + SHORTEST_DOCUMENT:,}, lower "
+            "pairing.max_tokens, or use a longer context."
         )
     return Limits(config, document, judging, context)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
+from textwrap import shorten
 from typing import Any
 
 import regex
 
 from mga.engines.engine import Request
+from mga.errors import InputError, TryAgainError
 from mga.expand.answers import read_json, whole
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair
@@ -17,6 +19,8 @@ from mga.words import repeated_share, similarity, words
 
 GENRE_LENGTH = 400
 AUDIENCE_LENGTH = 300
+USED_LENGTH = 120  # so much of a used pair is shown
+MOST_AT_ONCE = 5
 LEAST_WORDS = 3
 MOST_REPEATED = 0.5
 _LINKS = {"genre": ", | about | that | with ", "audience": ", | and | who "}
@@ -33,13 +37,19 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
     wanted = recipe.config.pairs
     pairs: list[Pair] = []
     reason, detail, problem = "repeated_pair", "", ""
-    at_once = wanted if settings.recipe == "together" else 1
-    rounds = settings.attempts if at_once > 1 else wanted + settings.attempts - 1
+    at_once = pairs_at_once(recipe)
+    rounds = -(-wanted // at_once) + settings.attempts - 1
     for attempt in range(rounds):
         missing = wanted - len(pairs)
         if not missing:
             break
-        reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt, problem))
+        try:
+            reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt, problem))
+        except (InputError, TryAgainError) as error:
+            if not pairs:
+                raise
+            reason, detail = "invalid_pairs", str(error)  # the pairs found so far are paid for
+            break
         found = [pair for pair in parse_pairs(reply.text) if says_something(pair)]
         problem = "" if found else f"it holds no genre with its audience: {reply.text[:200]!r}"
         if problem:
@@ -50,6 +60,11 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
             else:
                 pairs.append(pair)
     return [*pairs, *(Drop(reason, detail) for _ in range(wanted - len(pairs)))]
+
+
+def pairs_at_once(recipe: Recipe) -> int:
+    """Pairs asked for in one request: the paper's five, so that replies stay short whatever `pairs` is."""
+    return min(recipe.config.pairs, MOST_AT_ONCE) if recipe.config.pairing.recipe == "together" else 1
 
 
 def parse_pairs(text: str) -> list[Pair]:
@@ -137,7 +152,7 @@ def _keys(count: int) -> list[str]:
 def _used(used: Sequence[Pair]) -> str:
     if not used:
         return ""
-    lines = [f"- {pair.genre} / {pair.audience}" for pair in used]
+    lines = [f"- {shorten(pair.genre, USED_LENGTH)} / {shorten(pair.audience, USED_LENGTH)}" for pair in used]
     return "\n".join(["Already used, so choose something quite different:", *lines, ""])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import regex
 
 from mga.errors import InputError
+from mga.records import content_id
 
 BUILT_IN = Path(__file__).parent / "phrases.toml"
 _LISTS = ("openings", "closings", "refusals")
@@ -20,6 +21,11 @@ class Phrases:
     openings: regex.Pattern[str]
     closings: regex.Pattern[str]
     refusals: regex.Pattern[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the exact patterns."""
+        return content_id(self.openings.pattern, self.closings.pattern, self.refusals.pattern)[:12]
 
 
 @cache
@@ -34,6 +40,9 @@ def load_phrases(path: str | None = None) -> Phrases:
         raise InputError(f"The phrases {file} are not valid TOML: {error}.") from error
     if unknown := lists.keys() - set(_LISTS):
         raise InputError(f"The phrases {file} have an unknown list {min(unknown)!r}; lists are: {', '.join(_LISTS)}.")
+    for name, given in lists.items():
+        if not (isinstance(given, list) and all(isinstance(pattern, str) for pattern in given)):
+            raise InputError(f"The phrases {file}: {name} must be a list of strings.")
     return Phrases(*(_compile(file, name, lists.get(name, [])) for name in _LISTS))
 
 

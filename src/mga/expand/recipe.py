@@ -44,14 +44,17 @@ class Recipe:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Fingerprints of the prompts in use, by task."""
+        """Fingerprints of the prompts in use, by task, and of a phrases file of the user's own."""
         together = self.config.pairing.recipe == "together"
         used = {
             "pairs": self.pairs_prompt if together else self.pair_prompt,
             "reformulate": self.rewrite_prompt,
             "judge": self.judge_prompt,
         }
-        return {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
+        prints = {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
+        if self.config.cleaning.phrases:
+            prints["phrases"] = self.phrases.fingerprint
+        return prints
 
 
 def derived_seed(*parts: object) -> int:

@@ -8,7 +8,7 @@ from mga.config import ExpandConfig
 from mga.documents import InputFile, read
 from mga.expand.judge import judge_request
 from mga.expand.limits import Limits, measure_limits
-from mga.expand.pairs import pairs_request
+from mga.expand.pairs import pairs_at_once, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.records import Document, Pair, Problem, Reformulation
@@ -51,8 +51,7 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
 
     recipe = Recipe(config, count)
     limits = await measure_limits(recipe)
-    together = config.pairing.recipe == "together"
-    pair_requests = 1 if together else config.pairs
+    pair_requests = -(-config.pairs // pairs_at_once(recipe))
     judged = {"all": 1.0, "none": 0.0}.get(str(config.judge), config.judge)
     judgements = config.pairs * float(judged)
     documents = chunks = source = shared = 0
@@ -95,7 +94,7 @@ def example_prompts(document: Document, recipe: Recipe, limits: Limits) -> dict[
     """One full prompt of each kind for a document, as it would be sent."""
     pair = Pair("(the genre proposed in stage 1)", "(the audience proposed in stage 1)")
     rewrite = Reformulation("(the rewrite of stage 2)", 0)
-    count = recipe.config.pairs if recipe.config.pairing.recipe == "together" else 1
+    count = pairs_at_once(recipe)
     return {
         "pairs": pairs_request(document, recipe, count).prompt,
         "reformulate": rewrite_request(document, pair, recipe, limits).prompt,

@@ -34,6 +34,8 @@ def export(run: Run, schema: str, out: Path) -> int:
         raise InputError(f"{run.folder} has no kept texts yet.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not an empty folder; choose another place.")
+    if out.resolve().is_relative_to(run.folder.resolve()):
+        raise InputError(f"{out} lies in the run itself; choose another place.")
     layout, convert = SCHEMAS[schema]
     rows = 0
     for file in files:

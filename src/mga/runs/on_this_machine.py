@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
 
 from mga.config import ExpandConfig
 from mga.documents import InputFile, Row, count_rows, find_files, fingerprint, read
@@ -36,7 +39,9 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
 
     Raises InputError and StopError with everything received kept, InterruptedRunError after Ctrl-C.
     """
-    files = find_files(config.input)
+    files = [file for file in find_files(config.input) if not _lies_in(file, run.folder)]
+    if not files:
+        raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.lock()
     try:
         async with _engines(config) as (writer, judge):
@@ -67,6 +72,11 @@ async def _engines(config: ExpandConfig):  # type: ignore[no-untyped-def]
     finally:
         for client in clients:
             await client.engine.close()
+
+
+def _lies_in(file: InputFile, folder: Path) -> bool:
+    """Whether an input file is one that the run itself has written: a run may lie inside its input folder."""
+    return isinstance(file.fs, LocalFileSystem) and Path(file.url).resolve().is_relative_to(folder.resolve())
 
 
 def _rows_to_do(config: ExpandConfig, files: list[InputFile]) -> int | None:
@@ -103,22 +113,23 @@ class _Work:
         places = asyncio.Semaphore(self.writer.engine.documents_in_flight)
         done = self.run.done()
         self.progress.start(self.run.record()["rows"], self.run.stats(), self.config.pairs, [self.writer, self.judge])
-        syncing = asyncio.create_task(self._sync_journals())
         try:
-            async with asyncio.TaskGroup() as group:
-                for shard in shards(self._rows(), self.config.shard_size, done):
-                    admitted = asyncio.Event()
-                    group.create_task(self._one_shard(shard, places, admitted))
-                    await admitted.wait()
-                    if self.stopping.is_set():
-                        break
+            async with asyncio.TaskGroup() as both:
+                syncing = both.create_task(self._sync_journals())  # its failure ends the work
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for shard in shards(self._rows(), self.config.shard_size, done):
+                            admitted = asyncio.Event()
+                            group.create_task(self._one_shard(shard, places, admitted))
+                            await admitted.wait()
+                            if self.stopping.is_set():
+                                break
+                finally:
+                    syncing.cancel()
         finally:
-            syncing.cancel()
-            with suppress(asyncio.CancelledError):
-                await syncing
+            self.progress.stop()
             for journal in self._journals:
                 journal.close()
-            self.progress.stop()
 
     async def _one_shard(self, shard: Shard, places: asyncio.Semaphore, admitted: asyncio.Event) -> None:
         journal = self.run.journal(shard.index)

@@ -67,6 +67,8 @@ class Run:
         """Create the folder or continue in it. Raises InputError when it belongs to another run or is in use."""
         self.id, self.model, self.prompt = identity.id, identity.model, identity.prompts["reformulate"]
         record = self.folder / "run.json"
+        if record.exists() and "identity" not in read_json(record):
+            raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
         others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
         if record.exists() and self._has_begun():
             self._check_same(read_json(record), identity)
@@ -116,6 +118,8 @@ class Run:
         if not path.is_file():
             raise InputError(f"{self.folder} holds no run (there is no run.json in it).")
         record: dict[str, Any] = read_json(path)
+        if "identity" not in record:
+            raise InputError(f"{self.folder} holds a run.json that is not of mga.")
         return record
 
     def done(self) -> frozenset[int]:
