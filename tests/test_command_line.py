@@ -24,6 +24,7 @@ from servers import CHAT, TOKENIZE, ChatServer, status
 
 from mga.cli import main
 from mga.config import ExpandConfig
+from mga.expand.phrases import load_phrases
 from mga.runs import on_this_machine, progress
 from mga.runs.run import Run
 
@@ -798,3 +799,56 @@ def test_secrets_of_an_input_address_are_in_no_file_and_no_line(mga: Mga, tmp_pa
         assert_refused(missing, "nowhere.jsonl")
     assert_secrets_nowhere(done, tmp_path / "run")
     assert_secrets_nowhere(missing)
+
+
+def test_a_folder_with_a_foreign_run_json_is_left_alone(mga: Mga, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "run.json").write_text('{"tool": "other"}')
+    (folder / "shards" / "0001.json").write_text('{"important": "data"}')
+    before = tree(folder)
+    said = mga("expand", documents(tmp_path / "in.jsonl"), "--out", folder, "--engine", GOOD)
+    assert (said.code, "not of mga" in said.last) == (2, True)
+    assert {name: data for name, data in tree(folder).items() if name != ".lock"} == before
+    assert mga("status", folder).code == 2
+
+
+def test_a_run_may_lie_inside_its_input_folder(mga: Mga, tmp_path: Path) -> None:
+    documents(tmp_path / "in.jsonl")
+    first = mga("expand", tmp_path, "--out", tmp_path / "run", "--engine", GOOD)
+    again = mga("expand", tmp_path, "--out", tmp_path / "run", "--engine", GOOD)
+    assert (first.code, again.code) == (0, 0), again
+    assert assert_adds_up(tmp_path / "run")["documents"] == 4
+
+
+def test_a_run_is_not_exported_into_itself(mga: Mga, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    mga("expand", documents(tmp_path / "in.jsonl"), "--out", run, "--engine", GOOD)
+    said = mga("export", run, run / "failed")
+    assert (said.code, "in the run itself" in said.last) == (2, True)
+    assert not (run / "failed").exists()
+
+
+def test_changed_phrases_are_another_run(mga: Mga, tmp_path: Path) -> None:
+    phrases, config, source = tmp_path / "phrases.toml", tmp_path / "run.toml", documents(tmp_path / "in.jsonl")
+    phrases.write_text('refusals = ["never"]\n')
+    config.write_text(f'[cleaning]\nphrases = "{phrases}"\n')
+    arguments = ("expand", source, "--out", tmp_path / "run", "--engine", GOOD, "--config", config)
+    assert mga(*arguments).code == 0
+    phrases.write_text('refusals = ["."]\n')
+    load_phrases.cache_clear()
+    said = mga(*arguments)
+    assert (said.code, "prompts.phrases" in said.last) == (2, True)
+    phrases.write_text("refusals = [1]\n")
+    load_phrases.cache_clear()
+    assert "list of strings" in mga(*arguments).last
+
+
+@pytest.mark.parametrize("pairs", [1, 8, 32])
+def test_any_number_of_pairs_is_asked_for_in_short_replies(mga: Mga, tmp_path: Path, pairs: int) -> None:
+    source = documents(tmp_path / "in.jsonl", 1)
+    said = mga("expand", source, "--out", tmp_path / "run", "--engine", GOOD, "--pairs", pairs)
+    assert said.code == 0, said
+    found = assert_adds_up(tmp_path / "run")
+    assert sum(found["outcomes"].values()) == pairs
+    assert found["usage"]["pairs"]["requests"] >= -(-pairs // 5)

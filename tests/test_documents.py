@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from mga.documents import count_rows, find_files, fingerprint, read
-from mga.errors import InputError
+from mga.errors import InputError, StopError
 from mga.records import Document, Problem, content_id
 
 FIRST = b'{"id": "first", "text": "The first good row."}\n'
@@ -328,3 +328,50 @@ def test_the_fingerprint_tells_content_and_order_and_not_the_place(write: Write,
 
 def test_rows_of_a_great_input_are_not_counted(write: Write) -> None:
     assert count_rows(find_files([str(write("some.jsonl", FIRST))]), at_most_bytes=10) is None
+
+
+@pytest.mark.parametrize(
+    "fault", [TimeoutError("read timed out"), ConnectionResetError("reset"), OSError(5, "I/O error")]
+)
+def test_a_read_error_that_may_pass_stops_and_is_never_taken_for_damage(
+    write: Write, monkeypatch: pytest.MonkeyPatch, fault: OSError
+) -> None:
+    lines = b"".join(json.dumps({"id": i, "text": f"row {i} of the ledger"}).encode() + b"\n" for i in range(20))
+    files = find_files([str(write("in.jsonl", lines))])
+
+    class Failing:
+        def __init__(self) -> None:
+            self.lines = iter(lines.splitlines(keepends=True)[:10])
+
+        def read(self, n: int) -> bytes:
+            return lines[:n]
+
+        def seek(self, _place: int) -> None: ...
+
+        def __enter__(self) -> "Failing":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def __iter__(self) -> "Failing":
+            return self
+
+        def __next__(self) -> bytes:
+            line = next(self.lines, None)
+            if line is None:
+                raise fault
+            return line
+
+    monkeypatch.setattr(type(files[0]), "open", lambda _file: Failing())
+    rows = read(files)
+    assert [next(rows).source_id for _ in range(10)] == [str(i) for i in range(10)]
+    with pytest.raises(StopError, match="after 10 rows"):
+        next(rows)
+
+
+def test_an_id_column_that_cannot_hold_ids_is_not_read(tmp_path: Path) -> None:
+    times = pa.array([1, 2], pa.timestamp("ns"))
+    file = table(tmp_path / "in.parquet", id=times, text=["first text", "second text"])
+    documents, problems = rows_of(file)
+    assert [d.source_id for d in documents] == [content_id("first text"), content_id("second text")]
+    assert problems == []

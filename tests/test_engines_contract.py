@@ -918,3 +918,21 @@ def test_whatever_was_appended_is_there_after_any_cut(
     survivor = Journal(path)
     assert {key: survivor.get(key) for key in whole} == {key: replies[key] for key in whole}
     assert [key for key in replies if survivor.get(key) is not None] == whole
+
+
+def test_a_key_across_the_end_of_a_long_message_stays_hidden(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGA_API_KEY", KEY)
+    server.then(servers.status(400, f"{'x' * 170} key: {KEY} bad"))
+    with pytest.raises(InputError) as caught:
+        run(started_and_refused(Endpoint(server.url, "tiny")))
+    assert KEY[:8] not in str(caught.value)
+
+
+async def started_and_refused(endpoint: Endpoint) -> Reply:
+    """Ask without start, so that the fault meets the question itself."""
+    try:
+        return await endpoint.ask(ASK)
+    finally:
+        await endpoint.close()

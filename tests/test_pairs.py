@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mga.config import load_config
 from mga.engines.engine import Reply, Request
+from mga.errors import InputError
 from mga.expand.pairs import near_identical, pair_schema, parse_pairs, propose_pairs
 from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Pair
@@ -193,3 +194,14 @@ def test_nearness_looks_at_genre_and_audience_together() -> None:
     assert near_identical(pilots, pilots, 0.6)
     assert not near_identical(pilots, nurses, 0.6)
     assert near_identical(pilots, nurses, 0.2)
+
+
+def test_pairs_already_found_survive_a_later_request_that_fails(orchard: Document) -> None:
+    class Refusing(Model):
+        async def ask(self, request: Request) -> Reply:
+            if self.requests:
+                raise InputError("HTTP 400: too long")
+            return await super().ask(request)
+
+    found = propose(orchard, Refusing(answer(*FIVE[:4], FIVE[0])))
+    assert found == [*FIVE[:4], Drop("invalid_pairs", "HTTP 400: too long")]

@@ -174,3 +174,17 @@ def test_passwords_of_all_addresses_stay_hidden() -> None:
     uri = "http://ann:secret@a:8000/v1,http://bob:hidden@b:8000/v1#model"
     assert public_uri(uri) == "http://a:8000/v1,http://b:8000/v1#model"
     assert engine_identity(uri) == "endpoint#model"
+
+
+def test_one_that_starts_late_must_serve_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas_module, "FIRST_REST_S", 0.0)
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(ChatServer("tiny")) for _ in range(2))
+        second.stop()
+
+        async def with_a_stranger(engine: Engine) -> ChatServer:
+            stranger = stack.enter_context(ChatServer("huge", port=second.port))
+            await ask_all(range(12))(engine)
+            return stranger
+
+        assert run(over([first, second], ""), with_a_stranger).chats() == []
