@@ -437,11 +437,11 @@ def test_parquet_text_that_is_not_unicode_is_named(mga: Mga, tmp_path: Path) -> 
 
 
 def test_many_problems_are_cut_short_on_the_screen_alone(mga: Mga, tmp_path: Path) -> None:
-    given = write_jsonl(tmp_path / "in.jsonl", [{"text": document(1)}, *[{"text": None}] * 50])
+    given = write_jsonl(tmp_path / "in.jsonl", [{"text": document(1)}, *[{"text": None}] * 150])
     said = mga("expand", given, "--out", tmp_path / "run", "--engine", GOOD)
-    assert said.err.count("skipped: in.jsonl, row") == 20
+    assert said.err.count("skipped: in.jsonl, row") == 100
     assert said.err.count("skipped: more rows") == 1
-    assert len(stats(tmp_path / "run")["problems"]) == 50
+    assert len(stats(tmp_path / "run")["problems"]) == 150
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────

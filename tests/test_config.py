@@ -179,3 +179,9 @@ def test_an_error_speaks_of_one_setting_only(tmp_path: Path) -> None:
         load_config(file, {})
     assert "attempts" in str(caught.value)
     assert "64" not in str(caught.value)
+
+
+def test_keys_in_the_query_of_an_address_are_not_saved() -> None:
+    config = load_config(None, {"engine": "http://h:1/v1?api_key=sekret#m", "input": ["https://h/a.jsonl?sig=sekret"]})
+    assert config.public()["engine"] == "http://h:1/v1#m"
+    assert "sekret" not in str(config.public())

@@ -11,7 +11,7 @@ _ANOTHER_ADDRESS = re.compile(r",(?=https?://)")
 
 
 def public_uri(uri: str) -> str:
-    """The URI without user names and passwords, fit for files and messages."""
+    """The URI without user names, passwords and web queries (keys, signatures), fit for files and messages."""
     return ",".join(map(_public, _ANOTHER_ADDRESS.split(uri)))
 
 
@@ -25,7 +25,11 @@ def _public(uri: str) -> str:
     scheme, slashes, rest = uri.partition("://")
     ends = [at for at in map(rest.find, "/?#") if at >= 0]
     end = min(ends, default=len(rest))
-    return f"{scheme}{slashes}{rest[:end].rpartition('@')[2]}{rest[end:]}" if slashes else uri
+    path = rest[end:]
+    if scheme.endswith(("http", "https")):
+        address, mark, fragment = path.partition("#")
+        path = address.partition("?")[0] + mark + fragment
+    return f"{scheme}{slashes}{rest[:end].rpartition('@')[2]}{path}" if slashes else uri
 
 
 def engine_identity(uri: str) -> str:

@@ -27,7 +27,7 @@ from mga.runs.run import CONTINUE, Identity, Run
 
 GRACE_S = 5.0
 SYNC_EVERY_S = 1.0
-PROBLEMS_SHOWN = 20
+PROBLEMS_SHOWN = 100
 
 
 class InterruptedRunError(MgaError):
