@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mga.config import load_config
 from mga.engines.engine import Reply, Request
-from mga.errors import InputError
+from mga.errors import InputError, TryAgainError
 from mga.expand.pairs import near_identical, pair_schema, parse_pairs, propose_pairs
 from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Pair
@@ -47,7 +47,7 @@ class Model:
         return Reply(next(self._replies), "stop", 0, 0)
 
 
-def propose(document: Document, model: Model, **settings: object) -> list[Pair | Drop]:
+def propose(document: Document, model: Model, **settings: object) -> list[Pair | Drop | InputError | TryAgainError]:
     return asyncio.run(propose_pairs(document, model.ask, recipe(**settings)))
 
 
@@ -203,5 +203,6 @@ def test_pairs_already_found_survive_a_later_request_that_fails(orchard: Documen
                 raise InputError("HTTP 400: too long")
             return await super().ask(request)
 
-    found = propose(orchard, Refusing(answer(*FIVE[:4], FIVE[0])))
-    assert found == [*FIVE[:4], Drop("invalid_pairs", "HTTP 400: too long")]
+    *found, failed = propose(orchard, Refusing(answer(*FIVE[:4], FIVE[0])))
+    assert found == FIVE[:4]
+    assert isinstance(failed, InputError)

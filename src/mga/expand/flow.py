@@ -7,7 +7,7 @@ from mga.errors import InputError, TryAgainError
 from mga.expand.clean import clean
 from mga.expand.judge import is_judged, judge
 from mga.expand.limits import Limits
-from mga.expand.pairs import propose_pairs
+from mga.expand.pairs import Failure, propose_pairs
 from mga.expand.recipe import Ask, Recipe
 from mga.expand.reformulate import reformulate
 from mga.records import Document, Drop, Outcome, Pair
@@ -28,20 +28,18 @@ async def expand_document(document: Document, kit: Kit) -> list[Outcome]:
 
     Never raises for this document's own troubles; StopError passes through.
     """
-    try:
-        pairs = await propose_pairs(document, kit.write, kit.recipe)
-    except (InputError, TryAgainError) as error:
-        slots = range(kit.recipe.config.pairs)
-        return [_failed(Outcome(document, slot, "failed"), error) for slot in slots]
+    pairs = await propose_pairs(document, kit.write, kit.recipe)
     expansions = (expand_pair(document, slot, pair, kit) for slot, pair in enumerate(pairs))
     return list(await asyncio.gather(*expansions))
 
 
-async def expand_pair(document: Document, slot: int, pair: Pair | Drop, kit: Kit) -> Outcome:
+async def expand_pair(document: Document, slot: int, pair: Pair | Drop | Failure, kit: Kit) -> Outcome:
     """One pair to its outcome: reformulate, clean, judge; the first Drop ends it."""
     outcome = Outcome(document, slot, "kept")
     if isinstance(pair, Drop):
         return outcome.dropped(pair)
+    if isinstance(pair, InputError | TryAgainError):
+        return _failed(outcome, pair)
     outcome = replace(outcome, pair=pair)
     config = kit.recipe.config
     try:
@@ -67,6 +65,6 @@ async def expand_pair(document: Document, slot: int, pair: Pair | Drop, kit: Kit
         return _failed(outcome, error)
 
 
-def _failed(outcome: Outcome, error: InputError | TryAgainError) -> Outcome:
+def _failed(outcome: Outcome, error: Failure) -> Outcome:
     reason = "request_refused" if isinstance(error, InputError) else "engine_gave_up"
     return replace(outcome, status="failed", reason=reason, detail=str(error))

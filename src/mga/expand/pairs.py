@@ -27,8 +27,12 @@ _LINKS = {"genre": ", | about | that | with ", "audience": ", | and | who "}
 _SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
 
 
-async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pair | Drop]:
-    """As many different pairs as the recipe wants; a Drop stands for each that could not be had.
+Failure = InputError | TryAgainError
+
+
+async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pair | Drop | Failure]:
+    """As many different pairs as the recipe wants; a Drop, or the error of a failed request, stands for each
+    that could not be had.
 
     Pairs too like an earlier one are asked for again with the earlier ones given as used. `attempts`
     bounds the rounds; what still repeats is dropped as repeated_pair, what never parses as invalid_pairs.
@@ -46,10 +50,7 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
         try:
             reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt, problem))
         except (InputError, TryAgainError) as error:
-            if not pairs:
-                raise
-            reason, detail = "invalid_pairs", str(error)  # the pairs found so far are paid for
-            break
+            return [*pairs, *([error] * missing)]  # the pairs found so far are paid for
         found = [pair for pair in parse_pairs(reply.text) if says_something(pair)]
         problem = "" if found else f"it holds no genre with its audience: {reply.text[:200]!r}"
         if problem:
