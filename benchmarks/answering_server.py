@@ -28,7 +28,8 @@ def prose(seed: int, characters: int) -> str:
 
 def _answer(content: str) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 900, "completion_tokens": len(content) // 4}
+    tokens = len(content) // 4
+    usage = {"prompt_tokens": 900, "completion_tokens": tokens, "total_tokens": 900 + tokens}
     body = orjson.dumps({"object": "chat.completion", "model": "bench", "choices": [choice], "usage": usage})
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
@@ -54,7 +55,7 @@ NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nConten
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection, one request at a time."""
+    """One connection, one request at a time; it stays open unless a request asks to close it."""
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
@@ -74,10 +75,15 @@ class Connection(asyncio.Protocol):
                 return
             body, self._buffer = self._buffer[end + 4 : end + 4 + length], self._buffer[end + 4 + length :]
             answer = self._choose(head, body)
+            send = self._send_and_close if b"connection: close" in head else self._transport.write
             if self._delay_s and body:
-                asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, answer)
+                asyncio.get_running_loop().call_later(self._delay_s, send, answer)
             else:
-                self._transport.write(answer)
+                send(answer)
+
+    def _send_and_close(self, answer: bytes) -> None:
+        self._transport.write(answer)
+        self._transport.close()
 
     def _choose(self, head: bytes, body: bytes) -> bytes:
         if not body:

@@ -1,6 +1,8 @@
 """What it costs to drive a language model server: CPU, rate, requests in flight, memory.
 
     python benchmarks/client.py [--documents 2000] [--in-flight 256] [--delay 0 --delay 0.2] [--client NAME ...]
+    python benchmarks/client.py --peers        the same, then the same job through other tools
+    python benchmarks/client.py --memory       peak memory on 2,000 documents and on 200,000 (more than a quarter hour)
 
 The same job for all: so many documents of 3 KB, 11 requests each (one for pairs, five rewrites, five verdicts), a
 loopback server that answers at once or after a while. Each client runs in a process of its own. Clients:
@@ -8,11 +10,25 @@ loopback server that answers at once or after a while. Each client runs in a pro
     bare          the least one can write with asyncio and aiohttp: no journal, no retries, replies thrown away
     mga-client    our client: request identity, journal, retries, parsed replies
     mga-expand    the whole of `mga expand`: reading, prompts, pairs parsed, cleaning, verdicts, Parquet
+
+The other tools (benchmarks/peers/) get the same prompts, write what they usually write, and each has a virtual
+environment of its own in .venv-peers/, made when first needed:
+
+    datatrove                InferenceRunner with its own client for servers on this machine
+    datatrove-checkpoints    the same with checkpoints
+    curator                  Bespoke Curator
+    distilabel               a pipeline of three tasks
+    ray-data                 Ray Data with an asynchronous actor
+
+Start-up is included: imports, worker processes, and for the tools on few documents (curator, distilabel, ray-data) it
+is most of what they cost. CPU and memory are those of a client and all its child processes (Linux).
 """
 
 import argparse
 import asyncio
 import contextlib
+import importlib
+import os
 import resource
 import subprocess
 import sys
@@ -20,14 +36,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 from answering_server import prose
+from peers import PEERS, processes
+from peers.environment import NotInstalled, python_of
+from peers.processes import Failed
+from peers.prompts import PAIRS, REQUESTS, chat, pairs_prompt, rewrite_prompt, verdict_prompt
 
-PAIRS, DOCUMENT_CHARACTERS = 5, 3000
-REQUESTS = 1 + 2 * PAIRS
-TASK = " ".join(["Rewrite it for these readers."] * 20)
+DOCUMENT_CHARACTERS = 3000
 
 
 def bare(url: str, path: Path, in_flight: int) -> int:
@@ -43,16 +62,15 @@ def bare(url: str, path: Path, in_flight: int) -> int:
 
             async def ask(prompt: str) -> None:
                 nonlocal done
-                body = {"model": "bench", "messages": [{"role": "user", "content": prompt}], "max_tokens": 4096}
-                async with places, session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:
+                body = orjson.dumps({"model": "bench", **chat(prompt)})
+                async with places, session.post(f"{url}/chat/completions", data=body) as response:
                     orjson.loads(await response.read())["choices"][0]["message"]["content"]
                 done += 1
 
             async def document(text: str) -> None:
-                await ask(f"<document>\n{text}\n</document>\nIts keys are {TASK}")
-                await asyncio.gather(*(ask(f"<document>\n{text}\n</document>\n{TASK} {i}") for i in range(PAIRS)))
-                rewrites = (f"<document>\n{text}\n</document>\n<rewrite>\n{text[:1500]} {i}" for i in range(PAIRS))
-                await asyncio.gather(*map(ask, rewrites))
+                await ask(pairs_prompt(text))
+                await asyncio.gather(*(ask(rewrite_prompt(text, i)) for i in range(PAIRS)))
+                await asyncio.gather(*(ask(verdict_prompt(text, i)) for i in range(PAIRS)))
 
             await _windowed(document, path, in_flight)
         return done
@@ -77,11 +95,10 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
                 await client.ask(Request(prompt, 4096, 0, purpose, affinity, {"temperature": 0.7}), journal)
 
             async def document(text: str) -> None:
-                head = f"<document>\n{text}\n</document>\n"
-                await ask(f"{head}Its keys are {TASK}", "pairs", text[:64])
-                await asyncio.gather(*(ask(f"{head}{TASK} {i}", "reformulate", text[:64]) for i in range(PAIRS)))
-                rewrites = (f"{head}<rewrite>\n{text[:1500]} {i}" for i in range(PAIRS))
-                await asyncio.gather(*(ask(rewrite, "judge", text[:64]) for rewrite in rewrites))
+                start = text[:64]
+                await ask(pairs_prompt(text), "pairs", start)
+                await asyncio.gather(*(ask(rewrite_prompt(text, i), "reformulate", start) for i in range(PAIRS)))
+                await asyncio.gather(*(ask(verdict_prompt(text, i), "judge", start) for i in range(PAIRS)))
 
             await _windowed(document, path, in_flight)
             journal.close()
@@ -128,23 +145,36 @@ async def _windowed(work: Callable, path: Path, in_flight: int) -> None:  # type
 CLIENTS = {"bare": bare, "mga-client": mga_client, "mga-expand": mga_expand}
 
 
+def peer(name: str, url: str, path: Path, in_flight: int) -> int:
+    """The job through another tool, whose environment this process must run in; what it writes is thrown away."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["HOME"] = folder
+        module = importlib.import_module(f"peers.{PEERS[name].module}")
+        job = getattr(module, PEERS[name].function)
+        return job(url, path, in_flight, Path(folder))
+
+
 def run_one(name: str, url: str, path: Path, in_flight: int) -> None:
-    """In a process of its own: do the job, print requests, CPU seconds, wall seconds and peak memory in MB."""
+    """In a process of its own: do the job, print requests, CPU seconds, those of children, wall seconds, peak MB."""
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a tool prints is none of ours
     started, before = time.monotonic(), time.process_time()
-    requests = CLIENTS[name](url, path, in_flight)
+    requests = CLIENTS[name](url, path, in_flight) if name in CLIENTS else peer(name, url, path, in_flight)
     cpu, wall = time.process_time() - before, time.monotonic() - started
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(orjson.dumps([requests, cpu, wall, peak]).decode())
+    results.write(orjson.dumps([requests, cpu, children.ru_utime + children.ru_stime, wall, peak]).decode())
+    results.close()
 
 
 @contextlib.contextmanager
-def serving(delay_s: float) -> Iterator[str]:
+def serving(delay_s: float, limit_s: float) -> Iterator[str]:
     """The address of an answering server in a process of its own."""
     script = Path(__file__).with_name("answering_server.py")
     command = [sys.executable, str(script), str(delay_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         assert server.stdin and server.stdout
-        guard = threading.Timer(900, server.kill)
+        guard = threading.Timer(limit_s, server.kill)
         guard.start()
         try:
             yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
@@ -153,40 +183,94 @@ def serving(delay_s: float) -> Iterator[str]:
             server.stdin.close()
 
 
+@dataclass
+class Measured:
+    """What one client did, its child processes included."""
+
+    requests: int
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+
+def measure(name: str, delay_s: float, path: Path, documents: int, in_flight: int, limit_s: float) -> Measured:
+    """Run one client on the documents. Raises Failed or NotInstalled."""
+    python = python_of(PEERS[name].module) if name in PEERS else Path(sys.executable)
+    with serving(delay_s, limit_s + 60) as url:
+        inside = ["--inside", name, url, str(path), "--in-flight", str(in_flight)]
+        outcome = processes.run([str(python), __file__, *inside], limit_s)
+    requests, cpu_s, children_cpu_s, wall_s, peak_mb = orjson.loads(outcome.printed)
+    if requests != documents * REQUESTS:
+        raise Failed(f"{requests:,} of {documents * REQUESTS:,} requests answered")
+    # Both figures for the children can miss some: of those nobody waited for, or the last moments of each.
+    cpu_s += max(children_cpu_s, outcome.descendants_cpu_s)
+    return Measured(requests, cpu_s, wall_s, max(peak_mb, outcome.peak_mb))
+
+
+def write_documents(path: Path, count: int) -> Path:
+    with path.open("wb") as documents:
+        for i in range(count):
+            documents.write(orjson.dumps({"id": str(i), "text": prose(i, DOCUMENT_CHARACTERS)}) + b"\n")
+    return path
+
+
+def compare(arguments: argparse.Namespace, folder: Path) -> None:
+    """The table of clients."""
+    print("| delay | client | documents | req/s | CPU-s per 1,000 | × bare | mean in flight | peak MB |")
+    print("|---|---|---|---|---|---|---|---|")
+    sizes = {arguments.documents, arguments.slow_documents}
+    files = {size: write_documents(folder / f"documents-{size}.jsonl", size) for size in sizes}
+    for delay_s in arguments.delay or [0.0, 0.2]:
+        bare_cost = None
+        for name in arguments.client or [*CLIENTS, *(PEERS if arguments.peers else [])]:
+            size = arguments.slow_documents if name in PEERS and PEERS[name].slow else arguments.documents
+            row = [f"{delay_s * 1000:.0f} ms", name, f"{size:,}"]
+            limit_s = arguments.limit if name in PEERS else 900
+            try:
+                it = measure(name, delay_s, files[size], size, arguments.in_flight, limit_s)
+            except (Failed, NotInstalled) as error:
+                row += [str(error), "–", "–", "–", "–"]
+            else:
+                cost = it.cpu_s / it.requests * 1000
+                bare_cost = cost if name == "bare" else bare_cost
+                ratio = f"{cost / bare_cost:.2f}" if bare_cost else "–"
+                busy = f"{it.requests * delay_s / it.wall_s:.0f}" if delay_s else "–"
+                row += [f"{it.requests / it.wall_s:,.0f}", f"{cost:.3f}", ratio, busy, f"{it.peak_mb:.0f}"]
+            print("| " + " | ".join(row) + " |", flush=True)
+
+
+def compare_memory(arguments: argparse.Namespace, folder: Path) -> None:
+    """The table of peak memory on few and on many documents."""
+    few, many = arguments.documents, arguments.many
+    print(f"| client | peak MB, {few:,} documents | peak MB, {many:,} documents | ratio |")
+    print("|---|---|---|---|")
+    for name in arguments.client or ["mga-client", "mga-expand"]:
+        peaks = []
+        for size in few, many:
+            path = write_documents(folder / "documents.jsonl", size)
+            peaks.append(measure(name, 0.0, path, size, arguments.in_flight, 900 + size / 10).peak_mb)
+        print(f"| {name} | {peaks[0]:.0f} | {peaks[1]:.0f} | {peaks[1] / peaks[0]:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("--slow-documents", type=int, default=60, help="for the tools that need minutes for more")
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--delay", type=float, action="append")
-    parser.add_argument("--client", choices=CLIENTS, action="append")
+    parser.add_argument("--client", choices=[*CLIENTS, *PEERS], action="append")
+    parser.add_argument("--peers", action="store_true", help="the other tools too")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which another tool is stopped")
+    parser.add_argument("--memory", action="store_true", help="peak memory on --documents beside that on --many")
+    parser.add_argument("--many", type=int, default=200_000)
     parser.add_argument("--inside", nargs=3, metavar=("CLIENT", "URL", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
         name, url, file = arguments.inside
         run_one(name, url, Path(file), arguments.in_flight)
         return
-    print("| delay | client | req/s | CPU-s per 1,000 | × bare | mean in flight | peak MB |")
-    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "documents.jsonl"
-        with path.open("wb") as documents:
-            for i in range(arguments.documents):
-                documents.write(orjson.dumps({"id": str(i), "text": prose(i, DOCUMENT_CHARACTERS)}) + b"\n")
-        for delay_s in arguments.delay or [0.0, 0.2]:
-            bare_cost = None
-            for name in arguments.client or CLIENTS:
-                with serving(delay_s) as url:
-                    inside = ["--inside", name, url, str(path), "--in-flight", str(arguments.in_flight)]
-                    command = [sys.executable, __file__, *inside]
-                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-                requests, cpu, wall, peak = orjson.loads(done.stdout.splitlines()[-1])
-                assert requests == arguments.documents * REQUESTS, f"{name}: {requests:,} requests"
-                cost = cpu / requests * 1000
-                bare_cost = cost if name == "bare" else bare_cost
-                ratio = f"{cost / bare_cost:.2f}" if bare_cost else "–"
-                busy = f"{requests * delay_s / wall:.0f}" if delay_s else "–"
-                row = [f"{delay_s * 1000:.0f} ms", name, f"{requests / wall:,.0f}", f"{cost:.3f}", ratio, busy]
-                print("| " + " | ".join([*row, f"{peak:.0f}"]) + " |", flush=True)
+        (compare_memory if arguments.memory else compare)(arguments, Path(folder))
 
 
 if __name__ == "__main__":

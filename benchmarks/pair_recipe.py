@@ -74,8 +74,8 @@ async def measure(name: str, arguments: argparse.Namespace) -> str:
     enough = sum(count for pairs, count in counts.items() if pairs >= 4) / len(proposed)
     spread = " ".join(f"{pairs}:{counts[pairs]}" for pairs in sorted(counts, reverse=True))
     return (
-        f"| {name} | {enough:.1%} | {spread} | {client.replies / len(proposed):.1f} "
-        f"| {client.generated_tokens / len(proposed):,.0f} | {seconds:,.0f} |"
+        f"| {name} | {enough:.1%} | {spread} | {client.spent.requests / len(proposed):.1f} "
+        f"| {client.spent.generated_tokens / len(proposed):,.0f} | {seconds:,.0f} |"
     )
 
 

@@ -1,4 +1,4 @@
-"""A small real server on the loopback interface that speaks OpenAI chat completions and misbehaves on demand.
+"""A small real server on the loopback interface that speaks the OpenAI protocol and misbehaves on demand.
 
 It answers with the logic of `ScriptedEngine`, so a whole expansion can run against it. Faults are given per
 path and used up in order, or chosen by the body of a request; every request is counted and remembered.
@@ -21,7 +21,8 @@ from mga.engines.engine import Purpose, Reply, Request
 from mga.engines.scripted import ScriptedEngine
 from mga.errors import InputError
 
-CHAT, MODELS, TOKENIZE = "/v1/chat/completions", "/v1/models", "/tokenize"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+MODELS, TOKENIZE = "/v1/models", "/tokenize"
 
 Fault = Callable[[web.Request, "ChatServer"], Awaitable[web.StreamResponse]]
 
@@ -43,8 +44,13 @@ class ChatServer:
         self.models = [model]
         self.lists_models = True
         self.tokenizes = False
-        self.takes_schemas = True
+        self.forms = [CHAT]  # the paths that answer; COMPLETIONS is the other
+        self.schema_key: str | None = "response_format"  # or guided_json; None: refuses both
+        self.obeys_schemas = True
         self.takes_logprobs = True
+        self.takes_seeds = True
+        self.thinks: str | None = None  # reasoning before each reply, unless chat_template_kwargs switch it off
+        self.takes_template = False
         self.usage: dict[str, Any] | None = {}  # {}: counted; None: none is sent; other: sent beside the counts
         self.message: dict[str, Any] = {}  # sent beside the content, such as reasoning_content
         self.authorization: str | None = None  # the Authorization header that is wanted
@@ -68,8 +74,8 @@ class ChatServer:
         self._faults.setdefault(path, deque()).extend(faults)
 
     def chats(self) -> list[dict[str, Any]]:
-        """Bodies of all chat requests so far."""
-        return [asked.body for asked in self.asked if asked.path == CHAT]
+        """Bodies of all requests for a reply so far."""
+        return [asked.body for asked in self.asked if asked.path in self.forms]
 
     def __enter__(self) -> "ChatServer":
         self._thread.start()
@@ -116,7 +122,7 @@ class ChatServer:
             return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
         if request.path == TOKENIZE and self.tokenizes:
             return web.json_response({"tokens": list(range(len(body["content"].split())))})
-        if request.path == CHAT:
+        if request.path in self.forms:
             fault = self.fault_for(body) or self._refusal(body)
             if fault is not None:
                 return await fault(request, self)
@@ -131,17 +137,25 @@ class ChatServer:
     def _refusal(self, body: Mapping[str, Any]) -> Fault | None:
         if body["model"] not in self.models:
             return status(404, f"The model `{body['model']}` does not exist.")
-        if "response_format" in body and not self.takes_schemas:
-            return status(400, "Unrecognized request argument supplied: response_format")
-        if "logprobs" in body and not self.takes_logprobs:
-            return status(400, "Unrecognized request argument supplied: logprobs")
+        unknown = {"response_format", "guided_json"} - {self.schema_key}
+        unknown |= set() if self.takes_logprobs else {"logprobs"}
+        unknown |= set() if self.takes_seeds else {"seed"}
+        for name in sorted(unknown & body.keys()):
+            return status(400, f"Unrecognized request argument supplied: {name}")
         return None
 
     async def _chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         reply = await self._reply(body)
-        message = {"role": "assistant", "content": reply.text} | self.message
-        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": reply.finish}
-        if reply.tokens:
+        text = self._thoughts(body) + reply.text
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reply.finish}
+        if "prompt" in body:
+            choice["text"] = text
+        else:
+            choice["message"] = {"role": "assistant", "content": text} | self.message
+        if reply.tokens and "prompt" in body:
+            tops = [dict(token.alternatives) for token in reply.tokens]
+            choice["logprobs"] = {"tokens": [token.text for token in reply.tokens], "top_logprobs": tops}
+        elif reply.tokens:
             choice["logprobs"] = {"content": [_logprob(t.text, t.alternatives) for t in reply.tokens]}
         answer: dict[str, Any] = {"object": "chat.completion", "model": body["model"], "choices": [choice]}
         if self.usage is not None:
@@ -149,11 +163,19 @@ class ChatServer:
             answer["usage"] = counts | self.usage
         return answer
 
+    def _thoughts(self, body: Mapping[str, Any]) -> str:
+        switched_off = self.takes_template and body.get("chat_template_kwargs") == {"enable_thinking": False}
+        return f"<think>\n{self.thinks}\n</think>\n\n" if self.thinks and not switched_off else ""
+
     async def _reply(self, body: Mapping[str, Any]) -> Reply:
-        prompt = body["messages"][0]["content"]
-        schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+        prompt = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+        schema = body.get("guided_json") or (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+        schema = schema if self.obeys_schemas else None
+        if schema and "yes" in schema["properties"]:  # what a client tries out
+            return Reply('{"yes": "yes"}', "stop", 10, 5)
         limit = body["max_tokens"]
-        request = Request(prompt, limit, body["seed"], _purpose(prompt), "", {}, schema, body.get("top_logprobs", 0))
+        logprobs = body.get("top_logprobs") or int(body.get("logprobs") or 0)
+        request = Request(prompt, limit, body.get("seed", 0), _purpose(prompt), "", {}, schema, logprobs)
         reply = await self._engine.ask(request)
         if reply.generated_tokens <= limit:
             return reply

@@ -296,7 +296,7 @@ def test_expand_through_a_server(mga: Mga, tmp_path: Path) -> None:
     assert said.code == 0, said
     found = assert_adds_up(tmp_path / "run")
     assert found["outcomes"]["kept"] > 0
-    hello = 1
+    hello = 3  # a plain request, one with a schema, one with log-probabilities
     refused = found["outcomes"].get("failed", 0)
     assert sum(spent["requests"] for spent in found["usage"].values()) == asked - hello - refused
 

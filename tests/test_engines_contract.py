@@ -15,7 +15,7 @@ import pytest
 import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import MODELS, TOKENIZE, ChatServer, Fault
+from servers import CHAT, COMPLETIONS, MODELS, TOKENIZE, ChatServer, Fault
 
 from mga.engines import client as client_module
 from mga.engines import endpoint as endpoint_module
@@ -26,7 +26,9 @@ from mga.engines.engine import Engine, Reply, Request, Token
 from mga.engines.journal import Journal
 from mga.engines.llamacpp import LlamaCppEngine
 from mga.engines.scripted import ScriptedEngine
+from mga.engines.wire import Features, payload, without_thoughts
 from mga.errors import InputError, MgaError, StopError, TryAgainError
+from mga.records import Usage
 
 T = TypeVar("T")
 
@@ -205,14 +207,17 @@ def test_a_reply_has_text_finish_and_counts(situation: Situation) -> None:
 
 @every_engine("well")
 def test_an_engine_says_what_it_is(situation: Situation) -> None:
-    async def look(engine: Engine) -> tuple[str, int, int, bool, int, int]:
+    async def look(engine: Engine) -> tuple[str, str, int, int, int, bool, int, int]:
         some, more = await engine.count_tokens("a few words"), await engine.count_tokens("a few words " * 50)
-        return engine.model, engine.requests_in_flight, engine.documents_in_flight, await engine.alive(), some, more
+        first, most, documents = engine.requests_in_flight, engine.most_in_flight, engine.documents_in_flight
+        return engine.model, str(engine.features), first, most, documents, await engine.alive(), some, more
 
     with situation() as scene:
-        model, requests, documents, alive, some, more = run(in_scene(scene, look))
+        model, features, first, most, documents, alive, some, more = run(in_scene(scene, look))
     assert model
-    assert requests >= documents >= 1
+    assert features
+    assert 1 <= first <= most
+    assert 1 <= documents <= most
     assert alive
     assert 0 < some < more
 
@@ -352,7 +357,7 @@ def test_retry_after_is_read_in_every_form(server: ChatServer) -> None:
 def test_what_is_sent_is_the_payload_alone(server: ChatServer) -> None:
     request = replace(ASK, schema={"type": "object", "properties": {"genre": {"type": "string"}}}, top_logprobs=5)
     ask_after_start(server, request=request)
-    assert server.chats()[-1] == request.payload("tiny")
+    assert server.chats()[-1] == payload(request, "tiny", Features())
 
 
 def test_wrong_key_stops_and_names_the_variable(server: ChatServer) -> None:
@@ -446,16 +451,80 @@ def test_alive_answers_soon_when_the_server_hangs(server: ChatServer, monkeypatc
         pytest.fail("alive() waits as long as for a reply")
 
 
-@pytest.mark.parametrize("schemas", [True, False])
+@pytest.mark.parametrize("form", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("schemas", ["response_format", "guided_json", None])
 @pytest.mark.parametrize("logprobs", [True, False])
-def test_features_the_server_lacks_are_not_sent(server: ChatServer, schemas: bool, logprobs: bool) -> None:
-    server.takes_schemas, server.takes_logprobs = schemas, logprobs
+@pytest.mark.parametrize("seeds", [True, False])
+def test_features_the_server_lacks_are_not_sent(
+    server: ChatServer, form: str, schemas: str | None, logprobs: bool, seeds: bool
+) -> None:
+    server.forms, server.schema_key, server.takes_logprobs, server.takes_seeds = [form], schemas, logprobs, seeds
     wanting = replace(ASK, schema={"type": "object", "properties": {"genre": {}}}, top_logprobs=5, purpose="pairs")
     reply = ask_after_start(server, request=wanting)
+    sent = server.chats()[-1]
     assert reply.text
-    assert ("response_format" in server.chats()[-1]) == schemas
-    assert ("logprobs" in server.chats()[-1]) == logprobs
+    assert server.asked[-1].path == form
+    assert sent.keys() & {"response_format", "guided_json"} == ({schemas} if schemas else set())
+    assert ("logprobs" in sent) == logprobs
+    assert ("seed" in sent) == seeds
     assert bool(reply.tokens) == logprobs
+    if logprobs:
+        assert reply.tokens[0].alternatives
+
+
+def test_a_schema_that_is_taken_and_not_obeyed_is_no_feature(server: ChatServer) -> None:
+    server.obeys_schemas = False
+    engine = Endpoint(server.url, "tiny")
+    run(started(engine, ASK))
+    assert engine.features.schemas == "none"
+    assert "no schemas" in str(engine.features)
+
+
+def test_a_server_that_breaks_on_what_it_does_not_know_is_asked_without_it(server: ChatServer) -> None:
+    broken = servers.status(500, "Internal Server Error")
+    server.fault_for = lambda body: broken if "response_format" in body or "logprobs" in body else None
+    engine = Endpoint(server.url, "tiny")
+    assert run(started(engine, ASK)).text
+    assert (engine.features.schemas, engine.features.logprobs) == ("none", False)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_thinking_is_switched_off_or_cut_out(server: ChatServer, taken: bool) -> None:
+    server.thinks, server.takes_template = "The reader wants\n\na retelling.", taken
+    engine = Endpoint(server.url, "tiny")
+    reply = run(started(engine, ASK))
+    assert "retelling" not in reply.text
+    assert "<think>" not in reply.text
+    assert ("chat_template_kwargs" in server.chats()[-1]) == taken
+    assert str(engine.features).endswith("switched off" if taken else "cut out")
+
+
+def test_thinking_in_a_field_of_its_own_is_seen(server: ChatServer) -> None:
+    server.message = {"reasoning_content": "Let me see."}
+    engine = Endpoint(server.url, "tiny")
+    assert run(started(engine, ASK)).text
+    assert engine.features.thinks
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("<think>a\nb</think>\n\nThe text.", "The text."),
+        ("\n<think></think>The text.", "The text."),
+        ("<think>never came to an end", ""),
+        ("The tag <think>x</think> stands later.", "The tag <think>x</think> stands later."),
+    ],
+)
+def test_thoughts_are_cut_from_the_head_alone(said: str, left: str) -> None:
+    assert without_thoughts(said) == left
+
+
+@pytest.mark.parametrize("form", [CHAT, COMPLETIONS])
+def test_an_address_may_name_its_form(server: ChatServer, form: str) -> None:
+    server.forms = [CHAT, COMPLETIONS]
+    engine = Endpoint(server.url.removesuffix("/v1") + form, "tiny")
+    assert run(started(engine, ASK)).text
+    assert {asked.path for asked in server.asked} == {MODELS, form}
 
 
 def test_server_that_refuses_everything_stops(server: ChatServer) -> None:
@@ -603,6 +672,7 @@ class Listed:
     model: str = "listed"
     context: int | None = None
     requests_in_flight: int = 3
+    most_in_flight: int = 3
     documents_in_flight: int = 3
     asks: int = 0
     at_once: int = 0
@@ -718,8 +788,8 @@ def test_a_journaled_request_is_never_asked_again(journal: Journal) -> None:
     journal.close()
     again = Client(Listed([StopError("asked again")] * 20))
     assert run(ask_all(again, Journal(journal.path))) == replies
-    assert (first.replies, first.reused, first.generated_tokens) == (20, 0, 100)
-    assert (again.replies, again.reused, again.generated_tokens, again.engine.asks) == (0, 20, 0, 0)  # type: ignore[attr-defined]
+    assert (first.spent.requests, first.reused, first.spent.generated_tokens) == (20, 0, 100)
+    assert (again.spent, again.reused, again.engine.asks) == (Usage(), 20, 0)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

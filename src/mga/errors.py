@@ -13,11 +13,13 @@ class InputError(MgaError):
 
 
 class TryAgainError(MgaError):
-    """It may pass: busy, reset, timed out, garbled. `retry_after` is the wait in seconds the server asked for."""
+    """It may pass: busy, reset, timed out, garbled. `retry_after` is the wait in seconds the server asked for;
+    `busy` says that it has more to do than it can."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, busy: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.busy = busy
 
 
 class UnreachableError(TryAgainError):

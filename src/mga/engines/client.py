@@ -1,6 +1,5 @@
-"""What stands between the flow and an engine: the journal first, a limit in flight, retries by error class."""
+"""What stands between the flow and an engine: the journal first, places in flight, retries by error class."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import cached_property
@@ -10,7 +9,9 @@ import tenacity
 
 from mga.engines.engine import Engine, Reply, Request
 from mga.engines.journal import Journal
+from mga.engines.places import Places
 from mga.errors import StopError, TryAgainError
+from mga.records import Usage
 
 ATTEMPTS = 8
 LONGEST_WAIT_S = 60.0
@@ -28,15 +29,16 @@ class Client:
 
     def __init__(self, engine: Engine, patience_s: float = 600.0) -> None:
         self.engine = engine
-        self.replies = 0
-        self.generated_tokens = 0
+        self.spent = Usage()
         self.reused = 0
+        self.in_flight_s = 0.0
         self._patience_s = patience_s
         self._last_success = 0.0
 
     @cached_property
-    def _places(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self.engine.requests_in_flight)
+    def places(self) -> Places:
+        """Places for requests in flight."""
+        return Places(self.engine.requests_in_flight, self.engine.most_in_flight)
 
     async def ask(self, request: Request, journal: Journal) -> Reply:
         """The reply remembered for exactly this request, or a new one, journaled before it is returned.
@@ -47,16 +49,29 @@ class Client:
         if (known := journal.get(key)) is not None:
             self.reused += 1
             return known
-        async with self._places:
-            reply = await self._patiently(self.engine.ask, request)
-        journal.append(key, request.purpose, reply)
-        self.replies += 1
-        self.generated_tokens += reply.generated_tokens
+        places = self.places
+        await places.take(request.purpose)
+        taken = time.monotonic()
+        try:
+            reply = await self._patiently(self._try, request)
+            places.answered(reply.generated_tokens)
+        finally:
+            places.give_back()
+            self.in_flight_s += time.monotonic() - taken
+        self.spent += journal.append(key, request.purpose, reply)
         return reply
 
     async def count_tokens(self, text: str) -> int:
         """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked."""
         return await self._patiently(self.engine.count_tokens, text)
+
+    async def _try(self, request: Request) -> Reply:
+        try:
+            return await self.engine.ask(request)
+        except TryAgainError as error:
+            if error.busy:
+                self.places.pushed_back()
+            raise
 
     async def _patiently(self, call: Callable[[Question], Awaitable[Answer]], question: Question) -> Answer:
         started = time.monotonic()

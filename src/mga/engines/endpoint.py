@@ -1,4 +1,6 @@
-"""Any server that speaks the OpenAI chat-completions protocol, at one address (several: `replicas.py`).
+"""Any server that speaks the OpenAI protocol, chat or plain completions, at one address (several: `replicas.py`).
+
+What it can do is found out by asking when it starts. An address may name its form (`…/v1/completions`).
 
 The key comes from the environment (`MGA_API_KEY`) or from the address (`http://user:password@host`); it
 appears in no file, log or message.
@@ -6,7 +8,7 @@ appears in no file, log or message.
 
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from time import time
@@ -17,15 +19,24 @@ import aiohttp
 import orjson
 
 from mga.engine_uri import public_uri
-from mga.engines.engine import Reply, Request, Token
-from mga.errors import InputError, StopError, TryAgainError, UnreachableError
+from mga.engines.engine import Reply, Request
+from mga.engines.wire import FORMS, Features, Form, Schemas, path, payload, read_reply, server_message, thinks
+from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
 from mga.words import estimate_tokens
 
 KEY_VARIABLE = "MGA_API_KEY"
 # A long reply from a busy server takes minutes; a server that sends nothing for this long has hung.
 ANSWER_TIMEOUT_S = 900.0
 CONNECT_TIMEOUT_S = 10.0
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 529})
+# Requests in flight at first and at most, where the number is to find itself.
+FIRST_IN_FLIGHT, MOST_IN_FLIGHT = 32, 1024
+_BUSY = frozenset({429, 503, 504, 529})
+_PASSING = frozenset({408, 409, 425})
+
+_HELLO = Request("Answer with the word yes.", 16, 0, "judge", "start")
+_YES = {"type": "object", "properties": {"yes": {"enum": ["yes"]}}, "required": ["yes"], "additionalProperties": False}
+_ROOM_TO_THINK = 2048
+_SCHEMAS: tuple[Schemas, ...] = ("json_schema", "guided_json")
 
 
 class Endpoint:
@@ -40,11 +51,14 @@ class Endpoint:
             raise InputError(f"{public_uri(url)!r} is no usable address: {error}.") from None
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         host = parts.netloc.rpartition("@")[2]
-        self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        root, self._forms = _root(parts.path)
+        self.url = urlunsplit((parts.scheme, host, root, "", ""))
         self.model = model
-        self.requests_in_flight = self.documents_in_flight = concurrency or 64
+        self.features = Features()
+        self.requests_in_flight = concurrency or FIRST_IN_FLIGHT
+        self.most_in_flight = self.documents_in_flight = concurrency or MOST_IN_FLIGHT
         self._key = key or os.environ.get(KEY_VARIABLE, "").strip()
-        self._headers = {"Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if user:
             self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
         elif self._key:
@@ -53,21 +67,25 @@ class Endpoint:
         self._loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._open: aiohttp.ClientSession | None = None
         self._tokenizes = True
-        self._schemas = True
-        self._logprobs = True
 
     async def start(self) -> None:
-        """Learn the model's name and limits, and which features the server has, by asking once each."""
+        """Learn the model's name and limits, and which features the server has, by asking for each once."""
         await self._learn_model()
-        hello = Request("Answer with the word yes.", 8, 0, "judge", "start")
-        wanting = replace(hello, schema={"type": "object", "properties": {"a": {"type": "string"}}}, top_logprobs=5)
-        try:
-            await self._ask_at_start(wanting)
-        except InputError:
-            self._schemas = await self._takes(replace(wanting, top_logprobs=0))
-            self._logprobs = await self._takes(replace(wanting, schema=None))
-            if not (self._schemas or self._logprobs):
-                await self._must_take(hello)
+        features, answer = await self._learn_form()
+        if thinks(answer):
+            unthinking = replace(features, template={"enable_thinking": False})
+            switched_off = await self._does(_HELLO, unthinking, lambda answer: not thinks(answer))
+            features = unthinking if switched_off else replace(features, thinks=True)
+        room = _ROOM_TO_THINK if features.thinks else 32
+        asking = replace(_HELLO, schema=_YES, max_tokens=room)
+        for schemas in _SCHEMAS:
+            if await self._does(asking, replace(features, schemas=schemas), _obeys_schema):
+                features = replace(features, schemas=schemas)
+                break
+        with_logprobs = replace(features, logprobs=True)
+        if await self._does(replace(_HELLO, top_logprobs=5), with_logprobs, _has_logprobs):
+            features = with_logprobs
+        self.features = features
 
     async def alive(self) -> bool:
         try:
@@ -79,13 +97,7 @@ class Endpoint:
 
     async def ask(self, request: Request, extra: Mapping[str, Any] | None = None) -> Reply:
         """Answer once; `extra` is sent along without being part of the request's identity (a slot, say)."""
-        if not self._schemas and request.schema is not None:
-            request = replace(request, schema=None)
-        if not self._logprobs and request.top_logprobs:
-            request = replace(request, top_logprobs=0)
-        body = orjson.dumps(request.payload(self.model) | dict(extra or {}))
-        answer = await self._post(f"{self.url}/chat/completions", body)
-        return _reply(answer)
+        return read_reply(await self._answer(request, self.features, extra))
 
     async def count_tokens(self, text: str) -> int:
         if self._tokenizes:
@@ -132,24 +144,47 @@ class Endpoint:
             raise StopError(f"{self.url} has no model {self.model!r}; it has: {', '.join(models)}. Write URL#MODEL.")
         self.context = models.get(self.model, {}).get("max_model_len")
 
-    async def _ask_at_start(self, request: Request) -> Reply:
-        try:
-            return await self.ask(request)
-        except TryAgainError as error:
-            raise StopError(f"{self.url} is not ready to answer: {error}. Try again in a while.") from error
+    async def _learn_form(self) -> tuple[Features, dict[str, Any]]:
+        """Chat where the server has it, else plain completions, with or without seeds; and its first answer.
 
-    async def _takes(self, request: Request) -> bool:
+        Raises StopError when it takes neither.
+        """
+        problems: list[MgaError] = []
+        for form in self._forms:
+            for seed in (True, False):
+                features = Features(form, "none", logprobs=False, seed=seed)
+                try:
+                    answer = await self._answer(_HELLO, features)
+                    read_reply(answer)
+                except (InputError, _NotFoundError) as error:
+                    problems.append(error)
+                except TryAgainError as error:
+                    raise self._not_ready(error) from error
+                else:
+                    return features, answer
+        raise StopError(f"{self.url} refuses even a plain request: {problems[0]}")
+
+    async def _does(self, request: Request, features: Features, holds: Callable[[dict[str, Any]], bool]) -> bool:
+        """Whether the server accepts a request with these features, and its answer shows them."""
         try:
-            await self._ask_at_start(request)
+            return holds(await self._answer(request, features))
         except InputError:
             return False
-        return True
+        except TryAgainError as error:
+            if error.busy or isinstance(error, UnreachableError):
+                raise self._not_ready(error) from error
+            return False  # some servers break on what they do not know
 
-    async def _must_take(self, request: Request) -> None:
-        try:
-            await self._ask_at_start(request)
-        except InputError as error:
-            raise StopError(f"{self.url} refuses even a plain request: {error}") from error
+    def _not_ready(self, error: TryAgainError) -> StopError:
+        return StopError(f"{self.url} is not ready to answer: {error}. Try again in a while.")
+
+    async def _answer(
+        self, request: Request, features: Features, extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        body = payload(request, self.model, features)
+        if extra:
+            body |= extra
+        return await self._post(self.url + path(features.form), orjson.dumps(body))
 
     async def _post(self, url: str, body: bytes) -> dict[str, Any]:
         return await self._fetch("POST", url, body)
@@ -163,7 +198,8 @@ class Endpoint:
         except aiohttp.InvalidURL as error:
             raise StopError(f"{self.url} is no usable address.") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnreachableError(str(error) or type(error).__name__) from error
+            slow = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise UnreachableError(str(error) or type(error).__name__, busy=slow) from error
         try:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -178,13 +214,13 @@ class Endpoint:
         return said
 
     def _refusal(self, status: int, raw: bytes, retry_after: str | None) -> Exception:
-        said = f"HTTP {status}: {self._without_secrets(_message(raw))[:200]}"
+        said = f"HTTP {status}: {self._without_secrets(server_message(raw))[:200]}"
         if status in (401, 403):
             return StopError(f"{self.url} refuses the key ({said}); set {KEY_VARIABLE}.")
         if status == 404:
             return _NotFoundError(f"{self.url} does not know the address or the model {self.model!r} ({said}).")
-        if status in _BUSY or status >= 500:
-            return TryAgainError(said, _seconds(retry_after))
+        if status in _BUSY or status in _PASSING or status >= 500:
+            return TryAgainError(said, _seconds(retry_after), busy=status in _BUSY)
         return InputError(said)
 
 
@@ -192,47 +228,24 @@ class _NotFoundError(StopError):
     """HTTP 404."""
 
 
-def _reply(answer: Mapping[str, Any]) -> Reply:
+def _root(given: str) -> tuple[str, tuple[Form, ...]]:
+    """The path that all requests share, and the forms to try: an address may name its form at the end."""
+    root = given.rstrip("/")
+    for form in FORMS:
+        if root.endswith(path(form)):
+            return root.removesuffix(path(form)), (form,)
+    return root, FORMS
+
+
+def _obeys_schema(answer: Mapping[str, Any]) -> bool:
     try:
-        choice = answer["choices"][0]
-        text = choice["message"]["content"] or ""
-        if not isinstance(text, str):
-            raise TypeError("a text as content")
-        finish = "length" if choice.get("finish_reason") == "length" else "stop"
-        usage = answer.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        logprobs = (choice.get("logprobs") or {}).get("content") or []
-        return Reply(
-            text=text,
-            finish="length" if finish == "length" else "stop",
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            generated_tokens=_count(usage.get("completion_tokens")) or estimate_tokens(text),
-            cached_tokens=_count(details.get("cached_tokens")),
-            tokens=tuple(_token(entry) for entry in logprobs),
-        )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise TryAgainError(f"the server's answer lacks {error}") from error
-
-
-def _count(given: Any) -> int:
-    """A server's token count; whatever it says fits the columns it is stored in."""
-    return min(max(int(given or 0), 0), 2**31 - 1)
-
-
-def _token(entry: Mapping[str, Any]) -> Token:
-    return Token(entry["token"], {t["token"]: float(t["logprob"]) for t in entry.get("top_logprobs") or []})
-
-
-def _message(raw: bytes) -> str:
-    """The server's own words, on one line."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        answer = orjson.loads(raw)
-        error = answer.get("error", answer) if isinstance(answer, dict) else answer
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
+        return bool(orjson.loads(read_reply(answer).text) == {"yes": "yes"})
     except orjson.JSONDecodeError:
-        pass
-    return " ".join(text.split()) or "no reason given"
+        return False
+
+
+def _has_logprobs(answer: Mapping[str, Any]) -> bool:
+    return any(token.alternatives for token in read_reply(answer).tokens)
 
 
 def _seconds(retry_after: str | None) -> float | None:

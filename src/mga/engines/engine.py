@@ -32,26 +32,12 @@ class Request:
     schema: Mapping[str, Any] | None = None
     top_logprobs: int = 0
 
-    def payload(self, model: str) -> dict[str, Any]:
-        """What is sent, in the OpenAI chat-completions format."""
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": [{"role": "user", "content": self.prompt}],
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-            **self.sampling,
-        }
-        if self.schema is not None:
-            named = {"name": "answer", "schema": self.schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": named}
-        if self.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        return body
-
     def key(self, model: str) -> str:
-        """Hash of exactly what is sent: the identity under which the reply is remembered."""
-        exact = orjson.dumps(self.payload(model), option=orjson.OPT_SORT_KEYS)
-        return blake2b(exact, digest_size=16).hexdigest()
+        """Hash of all that decides the answer: the identity under which the reply is remembered."""
+        decides = [model, self.max_tokens, self.seed, self.sampling, self.schema, self.top_logprobs]
+        digest = blake2b(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS), digest_size=16)
+        digest.update(self.prompt.encode())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +63,19 @@ class Reply:
 class Engine(Protocol):
     """Anything that answers requests.
 
-    `context` is the most tokens of prompt and reply together (None: unknown). `requests_in_flight` and
-    `documents_in_flight` say how much work keeps it busy.
+    `features` says for people what it can do, once it has started. `context` is the most tokens of prompt and reply
+    together (None: unknown). `documents_in_flight` and `requests_in_flight` keep it busy; where `most_in_flight` is
+    more, the client finds the number of requests between the two itself.
     """
 
     model: str
     context: int | None
     requests_in_flight: int
+    most_in_flight: int
     documents_in_flight: int
+
+    @property
+    def features(self) -> object: ...
 
     async def start(self) -> None:
         """Get ready and check that the model answers. Raises InputError or StopError."""

@@ -31,8 +31,8 @@ class Journal:
         """The reply to the request with this key, if one was ever received."""
         return self._replies.get(key)
 
-    def append(self, key: str, purpose: Purpose, reply: Reply) -> None:
-        """Remember a reply. Raises StopError when it cannot be written (disk full, folder gone)."""
+    def append(self, key: str, purpose: Purpose, reply: Reply) -> Usage:
+        """Remember a reply; returns what it cost. Raises StopError when it cannot be written (disk full, …)."""
         line = orjson.dumps([key, purpose, *_packed(reply)], option=orjson.OPT_APPEND_NEWLINE)
         try:
             if self._file is None:
@@ -47,7 +47,7 @@ class Journal:
         except OSError as error:
             raise StopError(f"Cannot write the journal {self.path}: {error.strerror or error}.") from error
         self._unsynced = True
-        self._remember(key, purpose, reply)
+        return self._remember(key, purpose, reply)
 
     def sync(self) -> None:
         """Force what was appended to the disk."""
@@ -80,10 +80,11 @@ class Journal:
         if self._file is not None and os.fstat(self._file).st_size > self._size:
             os.ftruncate(self._file, self._size)
 
-    def _remember(self, key: str, purpose: str, reply: Reply) -> None:
+    def _remember(self, key: str, purpose: str, reply: Reply) -> Usage:
         spent = Usage(1, reply.prompt_tokens, reply.cached_tokens, reply.generated_tokens)
         self._usage[purpose] += spent
         self._replies[key] = reply
+        return spent
 
     def _load(self) -> None:
         if not self.path.exists():

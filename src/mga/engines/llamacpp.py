@@ -14,6 +14,7 @@ from pathlib import Path
 from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
 from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
+from mga.engines.wire import Features
 from mga.errors import InputError, StopError
 
 DEFAULT_SLOTS = 8
@@ -31,7 +32,8 @@ class LlamaCppEngine:
         self.model = model if model in EMBEDDED_MODELS else Path(model).name
         self._slots = _Slots(concurrency or DEFAULT_SLOTS)
         self.documents_in_flight = len(self._slots)
-        self.requests_in_flight = 16 * len(self._slots)
+        self.requests_in_flight = self.most_in_flight = 16 * len(self._slots)
+        self.features = Features()
         self._server: object | None = None
         self._endpoint: Endpoint | None = None
 

@@ -54,8 +54,10 @@ class Replicas:
         self._homes: OrderedDict[str, Replica] = OrderedDict()
         self.model = endpoints[0].model
         self.context: int | None = None
+        self.features = endpoints[0].features
         self.requests_in_flight = concurrency or sum(endpoint.requests_in_flight for endpoint in endpoints)
-        self.documents_in_flight = concurrency or sum(endpoint.documents_in_flight for endpoint in endpoints)
+        self.most_in_flight = concurrency or sum(endpoint.most_in_flight for endpoint in endpoints)
+        self.documents_in_flight = self.most_in_flight
 
     async def start(self) -> None:
         """Start all; one that is not ready is tried again later. Raises StopError when none is, or models differ."""
@@ -67,6 +69,7 @@ class Replicas:
             served = "; ".join(f"{endpoint.url}: {endpoint.model}" for endpoint in ready)
             raise StopError(f"The servers do not serve one model ({served}). Name it: URL,URL#MODEL.")
         self.model = ready[0].model
+        self.features = ready[0].features
         for replica in self._replicas:  # one that starts late must serve this model too
             replica.endpoint.model = self.model
         self.context = min((endpoint.context for endpoint in ready if endpoint.context is not None), default=None)

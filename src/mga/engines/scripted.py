@@ -71,7 +71,8 @@ class ScriptedEngine:
             raise InputError(
                 f"scripted: does not understand {first['loc'][0]!r}: {first['msg'].lower()} (it has: {known})."
             ) from None
-        self.requests_in_flight = self.documents_in_flight = concurrency or 16
+        self.features = "follows a script"
+        self.requests_in_flight = self.most_in_flight = self.documents_in_flight = concurrency or 16
         self._seen: set[str] = set()
 
     async def start(self) -> None: ...

@@ -74,7 +74,7 @@ class Progress:
         seconds = max(time.monotonic() - self._started, 1e-9)
         done = f"{self._chunks_done:,.0f}"
         of = f"/{self._documents:,}" if self._documents else ""
-        speed = sum(client.generated_tokens for client in self._clients) / seconds
+        speed = sum(client.spent.generated_tokens for client in self._clients) / seconds
         counts = " · ".join(f"{count:,} {status}" for status, count in self._counts.items())
         reused = sum(client.reused for client in self._clients)
         again = f" · {reused:,} replies reused" if reused else ""
