@@ -86,13 +86,15 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
     from mga.engines.journal import Journal
 
     async def work() -> int:
-        client = Client(Endpoint(url, "bench", in_flight))
+        client, done = Client(Endpoint(url, "bench", in_flight)), 0
         await client.engine.start()
         with tempfile.TemporaryDirectory() as folder:
             journal = Journal(Path(folder) / "journal.jsonl")
 
             async def ask(prompt: str, purpose: Purpose, affinity: str) -> None:
+                nonlocal done
                 await client.ask(Request(prompt, 4096, 0, purpose, affinity, {"temperature": 0.7}), journal)
+                done += 1
 
             async def document(text: str) -> None:
                 start = text[:64]
@@ -103,7 +105,7 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
             await _windowed(document, path, in_flight)
             journal.close()
         await client.engine.close()
-        return client.replies
+        return done
 
     return asyncio.run(work())
 
@@ -260,7 +262,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, action="append")
     parser.add_argument("--client", choices=[*CLIENTS, *PEERS], action="append")
     parser.add_argument("--peers", action="store_true", help="the other tools too")
-    parser.add_argument("--limit", type=float, default=300, help="seconds after which another tool is stopped")
+    parser.add_argument("--limit", type=float, default=600, help="seconds after which another tool is stopped")
     parser.add_argument("--memory", action="store_true", help="peak memory on --documents beside that on --many")
     parser.add_argument("--many", type=int, default=200_000)
     parser.add_argument("--inside", nargs=3, metavar=("CLIENT", "URL", "FILE"), help=argparse.SUPPRESS)

@@ -1,18 +1,37 @@
 """From one short URI to an engine."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
 
 from mga.engine_uri import FORMS, addresses, public_uri
 from mga.engines.engine import Engine
 from mga.errors import InputError
 
 
-def choose_engine(uri: str, concurrency: int | None = None) -> Engine:
+def say_on_stderr(line: str) -> None:
+    """The default way to tell what an engine is doing while it starts."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def choose_engine(
+    uri: str,
+    concurrency: int | None = None,
+    logs: Path | None = None,
+    say: Callable[[str], None] = say_on_stderr,
+) -> Engine:
     """The engine a URI names, not yet started. Raises InputError for an unknown one.
 
     `concurrency` is the number of requests in flight (parallel sequences for llamacpp); None: the engine's own.
+    Servers that the engine starts itself write their logs into `logs` and are reported on through `say`.
     """
     scheme, _, rest = uri.partition(":")
+    if scheme in ("vllm", "sglang", "server"):
+        from mga.engines.server import managed
+
+        return managed(scheme, rest, concurrency, logs or Path(platformdirs.user_log_dir("mga")), say)
     open_engine = _ENGINES.get(scheme)
     if open_engine is None:
         raise InputError(f"Unknown engine {public_uri(uri)!r}. Engines are written: {FORMS}.")
@@ -33,6 +52,14 @@ def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
     return LlamaCppEngine(rest, concurrency)
 
 
+def _transformers(_uri: str, rest: str, concurrency: int | None) -> Engine:
+    from mga.engines.transformers import TransformersEngine
+
+    if not rest:
+        raise InputError(f"transformers: needs a folder. Engines are written: {FORMS}.")
+    return TransformersEngine(rest, concurrency)
+
+
 def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
     from mga.engines.endpoint import Endpoint
     from mga.engines.replicas import Replicas
@@ -46,6 +73,7 @@ def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
 _ENGINES: dict[str, Callable[[str, str, int | None], Engine]] = {
     "scripted": _scripted,
     "llamacpp": _llamacpp,
+    "transformers": _transformers,
     "http": _endpoint,
     "https": _endpoint,
 }

@@ -68,14 +68,16 @@ class Engine(Protocol):
     more, the client finds the number of requests between the two itself.
     """
 
-    model: str
-    context: int | None
     requests_in_flight: int
     most_in_flight: int
     documents_in_flight: int
 
     @property
+    def model(self) -> str: ...
+    @property
     def features(self) -> object: ...
+    @property
+    def context(self) -> int | None: ...
 
     async def start(self) -> None:
         """Get ready and check that the model answers. Raises InputError or StopError."""

@@ -99,6 +99,12 @@ class Replicas:
         refusals = [replica.refusal for replica in self._replicas if replica.refusal is not None]
         raise refusals[0] if len(refusals) == len(self._replicas) else UnreachableError("no replica answers")
 
+    def wake(self, endpoint: Endpoint) -> None:
+        """This server is known to be back: no rest for it any more."""
+        for replica in self._replicas:
+            if replica.endpoint is endpoint:
+                replica.resting_until = 0.0
+
     async def alive(self) -> bool:
         """Whether any replica could answer now."""
         return any(await asyncio.gather(*(replica.endpoint.alive() for replica in self._replicas)))

@@ -23,7 +23,7 @@ from mga.expand.recipe import Recipe
 from mga.expand.shard import Shard, ShardStats, expand_shard, shards
 from mga.records import Problem
 from mga.runs.progress import Progress
-from mga.runs.run import CONTINUE, Identity, Run
+from mga.runs.run import CONTINUE, LOGS, Identity, Run
 
 GRACE_S = 5.0
 SYNC_EVERY_S = 1.0
@@ -44,7 +44,7 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.lock()
     try:
-        async with _engines(config) as (writer, judge):
+        async with _engines(config, run.folder / LOGS, progress) as (writer, judge):
             recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
             limits = await measure_limits(recipe)
             identity = Identity(
@@ -59,15 +59,20 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
 
 
 @asynccontextmanager
-async def _engines(config: ExpandConfig):  # type: ignore[no-untyped-def]
+async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # type: ignore[no-untyped-def]
     """The writing and the judging client, started; the same one twice when there is no other judge."""
-    writer = Client(choose_engine(config.engine, config.concurrency))
+
+    def open_client(uri: str, task: str) -> Client:
+        return Client(choose_engine(uri, config.concurrency, logs / task, progress.say))
+
+    writer = open_client(config.engine, "writer")
     other = config.judge_engine
-    judge = Client(choose_engine(other, config.concurrency)) if other and config.judge != "none" else writer
+    judge = open_client(other, "judge") if other and config.judge != "none" else writer
     clients = [writer] if judge is writer else [writer, judge]
     try:
         for client in clients:
             await client.engine.start()
+            progress.say(f"engine: {client.engine.model}: {client.engine.features}")
         yield writer, judge
     finally:
         for client in clients:

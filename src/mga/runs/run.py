@@ -4,6 +4,7 @@ run.json    settings, versions, prompts, model, seed, fingerprint of the input
 kept/ dropped/ failed/    outcomes, one Parquet file per shard
 shards/     one file per finished shard with its figures, written last: it makes the shard done
 journal/    replies received for shards that are not done
+logs/       of servers that the run has started itself
 stats.json, README.md     totals and dataset card, written when the run is complete
 """
 
@@ -35,6 +36,7 @@ from mga.store import (
     write_rows,
 )
 
+LOGS = "logs"
 CONTINUE = "run the same command again to continue"
 
 
@@ -69,7 +71,7 @@ class Run:
         record = self.folder / "run.json"
         if record.exists() and "identity" not in read_json(record):
             raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
-        others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".")]
+        others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".") and p.name != LOGS]
         if record.exists() and self._has_begun():
             self._check_same(read_json(record), identity)
             for shard in self.done():  # a kill may have come before publishing deleted it
