@@ -3,9 +3,9 @@
     python stand_in_server.py serve MODEL --port 8000 …                      (as `vllm serve`)
     python stand_in_server.py serve --model-path MODEL --port 8000 …         (as `sglang serve`)
 
-A flag that the real programs do not have ends it with code 2. The environment says how it behaves: STAND_IN_LOADS (seconds until
-it serves), STAND_IN_BROKEN (a file: while it exists, it ends with code 3 while it loads), STAND_IN_STUBBORN (ignores SIGTERM).
-It prints its process number, and starts a child, as real servers do.
+A flag that the real programs do not have ends it with code 2. The environment says how it behaves: STAND_IN_LOADS
+(seconds until it serves), STAND_IN_BROKEN (a file: while it exists, it ends with code 3 while it loads),
+STAND_IN_STUBBORN (ignores SIGTERM). It prints its process number, and starts a child, as real servers do.
 """
 
 import argparse

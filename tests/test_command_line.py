@@ -258,7 +258,7 @@ def test_progress_is_plain_lines_when_nobody_watches(mga: Mga, tmp_path: Path, m
     monkeypatch.delenv("COLUMNS", raising=False)
     given = documents(tmp_path / "in.jsonl", 20)
     said = mga("expand", given, "--out", tmp_path / "run", "--engine", "scripted:?latency=0.02")
-    lines = [line for line in said.err.splitlines() if "tokens/s" in line]
+    lines = [line for line in said.err.splitlines() if " documents · " in line]
     assert len(lines) >= 2
     assert "\x1b" not in said.err
     assert "\r" not in said.err
@@ -461,6 +461,31 @@ def test_status_of_a_finished_run(mga: Mga, finished: Path) -> None:
     assert "12 of 12" in said.out
     for part in ("kept", "dropped"):
         assert re.search(rf"{part} +{counts[part]}\b", said.out)
+
+
+def test_how_fast_a_run_went_is_kept_for_each_process(mga: Mga, tmp_path: Path) -> None:
+    given, run = documents(tmp_path / "in.jsonl", 12), tmp_path / "run"
+    with ChatServer() as server:
+        command = ("expand", given, "--out", run, "--engine", server.url)
+        begun = len(server.chats())
+        server.fault_for = lambda body: status(401, "revoked") if len(server.chats()) > begun + 30 else None
+        assert mga(*command).code == 2
+        server.fault_for = lambda body: None
+        done = mga(*command)
+    sessions = [json.loads(path.read_text()) for path in sorted((run / "sessions").iterdir())]
+    used = sum(spent["requests"] for spent in stats(run)["usage"].values())
+    assert sum(session["spent"]["requests"] for session in sessions) == used
+    assert sum(session["reused"] for session in sessions) > 0
+    for session in sessions:
+        assert 0 < session["cpu_seconds"] < 10 * session["seconds"]
+        assert session["in_flight_seconds"] > 0
+        assert session["engines"][0]["features"].startswith("chat, schemas by json_schema")
+    rates = r"requests/s · [\d,]+ generated tokens/s · [\d,]+ prompt tokens/s, \d+% from cache"
+    assert re.search(rates, " ".join(done.err.split()))
+    assert re.search(rates, " ".join(mga("status", run).out.split()))
+    before = len(sessions)
+    assert mga(*command, "--engine", GOOD).code == 2
+    assert len(list((run / "sessions").iterdir())) == before
 
 
 def test_status_of_a_stopped_run_changes_nothing(mga: Mga, finished: Path) -> None:

@@ -93,6 +93,12 @@ def _runs(pid: int) -> bool:
         return False
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait; `live` bounds it."""
+    while not true():  # noqa: ASYNC110 - it watches a file
+        await asyncio.sleep(0.05)
+
+
 async def asked(scene: Scene, count: int = 1, seed: int = 0) -> None:
     """Ask so many times; a death that has not been noticed yet is no failure."""
     for i in range(count):
@@ -175,10 +181,8 @@ def test_one_of_two_is_killed_and_the_other_goes_on(tmp_path: Path) -> None:
         began = time.monotonic()
         await asked(scene, 8, seed=100)
         assert time.monotonic() - began < 10
-        while len(scene.processes(0)) < 2:
-            await asyncio.sleep(0.05)
-        while sum("ready after" in line for line in scene.said) < 3:
-            await asyncio.sleep(0.05)
+        await until(lambda: len(scene.processes(0)) == 2)
+        await until(lambda: sum("ready after" in line for line in scene.said) == 3)
         await asked(scene, 8, seed=200)
 
     live(scene, through_a_kill)
@@ -194,8 +198,7 @@ def test_a_server_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytes
 
     async def through_a_hang() -> None:
         os.kill(scene.processes()[0][0], signal.SIGSTOP)
-        while len(scene.processes()) < 2:
-            await asyncio.sleep(0.05)
+        await until(lambda: len(scene.processes()) == 2)
         await asked(scene)
 
     live(scene, through_a_hang)

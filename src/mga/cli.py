@@ -102,6 +102,7 @@ def expand(
     import asyncio
 
     from rich.console import Console
+    from rich.text import Text
 
     flags: dict[str, Any] = {
         "engine": engine,
@@ -129,10 +130,13 @@ def expand(
     from mga.runs.on_this_machine import expand as carry
     from mga.runs.progress import Progress
     from mga.runs.run import Run
+    from mga.runs.session import all_sessions
     from mga.runs.show import totals
 
     stats = asyncio.run(carry(settings, Run(out), Progress(Console(stderr=True), quiet)))
-    Console(stderr=True).print(totals(stats, settings.pairs))
+    console = Console(stderr=True)
+    console.print(totals(stats, settings.pairs))
+    console.print(Text(str(all_sessions(out)), style="dim"), soft_wrap=True)
     print(out)
     if stats.outcomes.get("failed", 0) == sum(stats.outcomes.values()):
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mga.expand.shard import Shard, ShardStats, expand_shard, shards
 from mga.records import Problem
 from mga.runs.progress import Progress
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
+from mga.runs.session import WRITE_EVERY_S, Session
 
 GRACE_S = 5.0
 SYNC_EVERY_S = 1.0
@@ -110,6 +112,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.stopping = asyncio.Event()
+        self._session = Session(self.run.folder, [self.writer, self.judge])
         self._journals: set[Journal] = set()
         self._problems_shown = 0
 
@@ -120,7 +123,7 @@ class _Work:
         self.progress.start(self.run.record()["rows"], self.run.stats(), self.config.pairs, [self.writer, self.judge])
         try:
             async with asyncio.TaskGroup() as both:
-                syncing = both.create_task(self._sync_journals())  # its failure ends the work
+                syncing = both.create_task(self._sync())  # its failure ends the work
                 try:
                     async with asyncio.TaskGroup() as group:
                         for shard in shards(self._rows(), self.config.shard_size, done):
@@ -133,6 +136,7 @@ class _Work:
                     syncing.cancel()
         finally:
             self.progress.stop()
+            self._session.write()
             for journal in self._journals:
                 journal.close()
 
@@ -172,11 +176,16 @@ class _Work:
         elif self._problems_shown == PROBLEMS_SHOWN + 1:
             self.progress.say(f"skipped: more rows; all are listed in {self.run.folder / 'shards'}")
 
-    async def _sync_journals(self) -> None:
+    async def _sync(self) -> None:
+        """Force journals to the disk, and put down the figures of this session now and then."""
+        written = time.monotonic()
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
             for journal in list(self._journals):
                 await asyncio.to_thread(journal.sync)
+            if time.monotonic() - written > WRITE_EVERY_S:
+                self._session.write()
+                written = time.monotonic()
 
 
 async def _interruptible(work: _Work) -> None:

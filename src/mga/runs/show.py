@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mga.expand.shard import ShardStats
 from mga.runs.run import CONTINUE, Run
+from mga.runs.session import all_sessions
 from mga.store import read_rows
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
@@ -39,6 +40,8 @@ def status(run: Run) -> RenderableType:
     lines.add_row("state", "complete" if complete else f"not complete; {CONTINUE}")
     lines.add_row("engine", f"{record['identity']['model']} (judge: {record['identity']['judge_model']})")
     lines.add_row("input rows done", f"{rows_done:,}{rows} in {len(run.done()):,} finished shards")
+    if (sessions := all_sessions(run.folder)).seconds:
+        lines.add_row("speed", str(sessions))
     if waiting:
         lines.add_row("open shards", f"{len(journals):,} with {waiting:,} replies kept")
     return Group(Text(str(run.folder), style="bold"), lines, totals(stats, record["config"]["pairs"]))
