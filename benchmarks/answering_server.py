@@ -7,7 +7,9 @@ and OpenAI chat completions for well-behaved clients.
 """
 
 import asyncio
+import itertools
 import sys
+from collections.abc import Iterator
 from random import Random
 
 import orjson
@@ -57,10 +59,10 @@ NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nConten
 class Connection(asyncio.Protocol):
     """One connection, one request at a time; it stays open unless a request asks to close it."""
 
-    def __init__(self, delay_s: float) -> None:
+    def __init__(self, delay_s: float, rewrites: Iterator[bytes]) -> None:
         self._delay_s = delay_s
+        self._rewrites = rewrites
         self._buffer = b""
-        self._served = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -94,14 +96,15 @@ class Connection(asyncio.Protocol):
             return VERDICT
         if b"Its keys are" in body:
             return PAIRS
-        self._served += 1
-        return REWRITES[(self._served + len(body)) % len(REWRITES)]
+        return next(self._rewrites)
 
 
 async def serve(delay_s: float) -> None:
     """Serve until standard input closes."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(delay_s), "127.0.0.1", 0, backlog=1024)
+    # In turn over all connections: two equal rewrites of a document would ask for the same verdict twice.
+    rewrites = itertools.cycle(REWRITES)
+    server = await loop.create_server(lambda: Connection(delay_s, rewrites), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -21,7 +21,8 @@ environment of its own in .venv-peers/, made when first needed:
     ray-data                 Ray Data with an asynchronous actor
 
 Start-up is included: imports, worker processes, and for the tools on few documents (curator, distilabel, ray-data) it
-is most of what they cost. CPU and memory are those of a client and all its child processes (Linux).
+is most of what they cost. CPU and memory are those of a client and all its child processes (Linux), shared memory
+counted once.
 """
 
 import argparse
@@ -89,21 +90,26 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
         client, done = Client(Endpoint(url, "bench", in_flight)), 0
         await client.engine.start()
         with tempfile.TemporaryDirectory() as folder:
-            journal = Journal(Path(folder) / "journal.jsonl")
+            journals: list[Journal] = []
 
-            async def ask(prompt: str, purpose: Purpose, affinity: str) -> None:
+            async def ask(prompt: str, purpose: Purpose, affinity: str, journal: Journal) -> None:
                 nonlocal done
                 await client.ask(Request(prompt, 4096, 0, purpose, affinity, {"temperature": 0.7}), journal)
                 done += 1
 
             async def document(text: str) -> None:
-                start = text[:64]
-                await ask(pairs_prompt(text), "pairs", start)
-                await asyncio.gather(*(ask(rewrite_prompt(text, i), "reformulate", start) for i in range(PAIRS)))
-                await asyncio.gather(*(ask(verdict_prompt(text, i), "judge", start) for i in range(PAIRS)))
+                if done >= len(journals) * SHARD * REQUESTS:  # a journal per shard, as in a run
+                    journals.append(Journal(Path(folder) / f"{len(journals)}.jsonl"))
+                    for old in journals[:-2]:
+                        old.close()
+                    journals[:-2] = [None] * (len(journals) - 2)
+                start, journal = text[:64], journals[-1]
+                await ask(pairs_prompt(text), "pairs", start, journal)
+                rewrites = (ask(rewrite_prompt(text, i), "reformulate", start, journal) for i in range(PAIRS))
+                await asyncio.gather(*rewrites)
+                await asyncio.gather(*(ask(verdict_prompt(text, i), "judge", start, journal) for i in range(PAIRS)))
 
             await _windowed(document, path, in_flight)
-            journal.close()
         await client.engine.close()
         return done
 

@@ -32,6 +32,7 @@ CONNECT_TIMEOUT_S = 10.0
 FIRST_IN_FLIGHT, MOST_IN_FLIGHT = 32, 1024
 _BUSY = frozenset({429, 503, 504, 529})
 _PASSING = frozenset({408, 409, 425})
+_AWAY = frozenset({502, 503, 504})
 
 _HELLO = Request("Answer with the word yes.", 16, 0, "judge", "start")
 _YES = {"type": "object", "properties": {"yes": {"enum": ["yes"]}}, "required": ["yes"], "additionalProperties": False}
@@ -88,12 +89,22 @@ class Endpoint:
         self.features = features
 
     async def alive(self) -> bool:
+        status = await self._status(f"{self.url}/models")
+        return status is not None and status not in _AWAY
+
+    async def ready(self) -> bool:
+        """Whether the server has loaded its model: by its health check, where it has one."""
+        status = await self._status(f"{self.url.removesuffix('/v1')}/health")
+        return await self.alive() if status in (404, 405) else status == 200
+
+    async def _status(self, url: str) -> int | None:
+        """The HTTP status of a GET; None when no answer comes soon."""
         try:
             soon = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
-            async with self._session().get(f"{self.url}/models", timeout=soon) as response:
-                return response.status < 500
+            async with self._session().get(url, timeout=soon) as response:
+                return response.status
         except (aiohttp.ClientError, TimeoutError):
-            return False
+            return None
 
     async def ask(self, request: Request, extra: Mapping[str, Any] | None = None) -> Reply:
         """Answer once; `extra` is sent along without being part of the request's identity (a slot, say)."""
@@ -131,10 +142,14 @@ class Endpoint:
     async def _learn_model(self) -> None:
         try:
             listing = await self._fetch("GET", f"{self.url}/models", None)
-        except TryAgainError as error:
+        except UnreachableError as error:
             raise StopError(
                 f"No server answers at {self.url}: {error}. Is it running, and is the port right?"
             ) from error
+        except TryAgainError as error:
+            if error.busy:
+                raise self._not_ready(error) from error
+            return
         except (InputError, _NotFoundError):
             return  # a server without a model list; the first request will tell
         models = {m["id"]: m for m in listing.get("data", []) if isinstance(m, dict) and "id" in m}

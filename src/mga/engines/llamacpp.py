@@ -4,7 +4,7 @@ xllamacpp carries llama.cpp's own server. We load the model here and talk to it 
 drawn for this process, so that one client serves this engine and every other.
 
 A sequence ("slot") keeps the tokens of its last prompt. All requests about a document go to one slot, which
-computes the document once; only when slots stand idle does a document spread over several.
+computes the document once (`slots.py`).
 """
 
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
 from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
+from mga.engines.llamacpp_settings import LlamaCppSettings, default_settings, saved_settings
+from mga.engines.slots import Slots
 from mga.engines.wire import Features
 from mga.errors import InputError, StopError
 
-DEFAULT_SLOTS = 8
 SLOT_CONTEXT = 8192
-CPU_BATCH = 128  # tokens per pass; 512 leaves the caches of a CPU (docs/performance.md)
 
 
 class LlamaCppEngine:
@@ -27,13 +27,13 @@ class LlamaCppEngine:
 
     context: int | None = SLOT_CONTEXT
 
-    def __init__(self, model: str, concurrency: int | None = None) -> None:
+    def __init__(self, model: str, concurrency: int | None = None, settings: LlamaCppSettings | None = None) -> None:
         self._given = model
         self.model = model if model in EMBEDDED_MODELS else Path(model).name
-        self._slots = _Slots(concurrency or DEFAULT_SLOTS)
-        self.documents_in_flight = len(self._slots)
-        self.requests_in_flight = self.most_in_flight = 16 * len(self._slots)
-        self.features = Features()
+        self.features = str(Features())
+        self.settings = settings
+        self._concurrency = concurrency
+        self._use_slots(concurrency or (settings or LlamaCppSettings()).sequences)
         self._server: object | None = None
         self._endpoint: Endpoint | None = None
 
@@ -47,15 +47,18 @@ class LlamaCppEngine:
             raise InputError(
                 "The llamacpp engine needs xllamacpp: pip install 'mga[llamacpp]' (or choose another --engine)."
             ) from None
-        path = fetch(self._given) if self._given in EMBEDDED_MODELS else _existing(self._given)
+        path = model_file(self._given)
+        settings = self.settings or saved_settings(path) or default_settings()
+        if self._concurrency:
+            settings = settings.model_copy(update={"sequences": self._concurrency})
+        self.settings = settings
+        self.features = f"{Features()}; {settings.sequences} sequences of {SLOT_CONTEXT:,} tokens"
+        self._use_slots(settings.sequences)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.model_alias = {self.model}
-        params.n_parallel = len(self._slots)
-        params.n_ctx = SLOT_CONTEXT * len(self._slots)
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = os.cpu_count() or 1
-        if not any("gpu" in str(d.get("type", "")).lower() for d in xllamacpp.get_device_info()):
-            params.n_ubatch = CPU_BATCH
+        settings.apply(params)
+        params.n_ctx = SLOT_CONTEXT * settings.sequences
         params.cache_ram_mib = 0
         params.verbosity = -1
         key = secrets.token_hex()
@@ -68,7 +71,7 @@ class LlamaCppEngine:
         self._endpoint = Endpoint(f"{server.listening_address}/v1", self.model, key=key)
 
     async def ask(self, request: Request) -> Reply:
-        slot = self._slots.take(request.affinity)
+        slot = await self._slots.take(request.affinity)
         try:
             return await self._running().ask(request, {"id_slot": slot, "cache_prompt": True})
         finally:
@@ -85,37 +88,21 @@ class LlamaCppEngine:
             await self._endpoint.close()
         self._endpoint = self._server = None
 
+    def _use_slots(self, count: int) -> None:
+        self._slots = Slots(count)
+        self.documents_in_flight = count
+        self.requests_in_flight = self.most_in_flight = 16 * count
+
     def _running(self) -> Endpoint:
         if self._endpoint is None:
             raise StopError("The llamacpp engine was asked before it was started.")
         return self._endpoint
 
 
-class _Slots:
-    """Which sequence answers next: the document's own, else an idle one, else the document's least busy."""
-
-    def __init__(self, count: int) -> None:
-        self._load = [0] * count
-        self._owner: list[str | None] = [None] * count
-
-    def __len__(self) -> int:
-        return len(self._load)
-
-    def take(self, affinity: str) -> int:
-        own = [i for i, owner in enumerate(self._owner) if owner == affinity]
-        idle = [i for i, load in enumerate(self._load) if load == 0]
-        idle_own = [i for i in own if self._load[i] == 0]
-        candidates = idle_own or idle or own or range(len(self._load))
-        slot = min(candidates, key=lambda i: self._load[i])
-        self._owner[slot] = affinity
-        self._load[slot] += 1
-        return slot
-
-    def give_back(self, slot: int) -> None:
-        self._load[slot] -= 1
-
-
-def _existing(given: str) -> Path:
+def model_file(given: str) -> Path:
+    """The file of an embedded model, fetched if need be, or of a path. Raises InputError when there is none."""
+    if given in EMBEDDED_MODELS:
+        return fetch(given)
     path = Path(given).expanduser()
     if not path.is_file():
         known = ", ".join(f"llamacpp:{name}" for name in EMBEDDED_MODELS)

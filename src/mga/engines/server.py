@@ -258,7 +258,7 @@ class _Server:
             raise StopError(f"Port {self._port} is taken by another program; choose another with port=.")
         began = said = time.monotonic()
         process = self._process = await self._spawn()
-        while not await self.endpoint.alive():
+        while not await self.endpoint.ready():
             if process.returncode is not None:
                 raise StopError(
                     f"{self._name} ended with code {process.returncode} before it was ready. {self._last_words()}"
@@ -313,7 +313,7 @@ class _Server:
                 await asyncio.wait([ended], timeout=SAY_EVERY_S)
                 if ended.done():
                     return f"ended with code {ended.result()}"
-                if await self.endpoint.alive():
+                if await self.endpoint.ready():
                     answered = time.monotonic()
                 elif time.monotonic() - answered > HUNG_AFTER_S:
                     return f"has not answered for {HUNG_AFTER_S:.0f} seconds"
@@ -324,9 +324,11 @@ class _Server:
         process, self._process = self._process, None
         if process is None:
             return
-        _signal_group(process.pid, signal.SIGTERM)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+        for _ in range(2):  # vLLM lets a first request to end pass while it loads
+            _signal_group(process.pid, signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STOP_WITHIN_S / 2)
+                break
         _signal_group(process.pid, signal.SIGKILL)  # it, or what it has left behind
         await process.wait()
 

@@ -44,7 +44,9 @@ class Features:
 
 def payload(request: Request, model: str, features: Features) -> dict[str, Any]:
     """The body of a request to `path(features.form)`; what the server cannot do is left out."""
-    body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens, **request.sampling}
+    body: dict[str, Any] = {"max_tokens": request.max_tokens, **request.sampling}
+    if model:
+        body["model"] = model
     if features.form == "chat":
         body["messages"] = [{"role": "user", "content": request.prompt}]
     else:
@@ -115,7 +117,7 @@ def server_message(raw: bytes) -> str:
     try:
         answer = orjson.loads(raw)
         error = answer.get("error", answer) if isinstance(answer, dict) else answer
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
+        text = str(error.get("message", error.get("detail", error)) if isinstance(error, dict) else error)
     except orjson.JSONDecodeError:
         pass
     return " ".join(text.split()) or "no reason given"
