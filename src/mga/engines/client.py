@@ -23,8 +23,8 @@ Answer = TypeVar("Answer")
 class Client:
     """An engine with memory and patience. One per engine, used by all documents at once.
 
-    A request that fails `ATTEMPTS` times while the engine is alive fails alone; while the engine is away,
-    requests wait, and after `patience_s` seconds without any answer the run stops.
+    A request that fails `ATTEMPTS` times while the engine is alive fails alone; while the engine is away or busy,
+    requests wait, `patience_s` seconds at most. After so many without any answer the run stops.
     """
 
     def __init__(self, engine: Engine, patience_s: float = 600.0) -> None:
@@ -82,7 +82,8 @@ class Client:
                 silent_s = time.monotonic() - max(started, self._last_success)
                 if silent_s > self._patience_s:
                     raise StopError(f"The engine has given no answer for {silent_s:.0f} seconds: {error}") from error
-                if await self.engine.alive():
+                still_busy = error.busy and time.monotonic() - started <= self._patience_s
+                if not still_busy and await self.engine.alive():
                     raise
             else:
                 self._last_success = time.monotonic()

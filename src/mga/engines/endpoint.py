@@ -8,12 +8,14 @@ appears in no file, log or message.
 
 import os
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 import aiohttp
 import orjson
@@ -64,7 +66,8 @@ class Endpoint:
             self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
         elif self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
-        self._secrets = [secret for secret in (self._key, password) if secret]
+        credentials = self._headers.get("Authorization", "").partition(" ")[2]
+        self._secrets = [secret for secret in (self._key, password, credentials, *_proxy_secrets()) if secret]
         self._loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._open: aiohttp.ClientSession | None = None
         self._tokenizes = True
@@ -232,6 +235,10 @@ class Endpoint:
         said = f"HTTP {status}: {self._without_secrets(server_message(raw))[:200]}"
         if status in (401, 403):
             return StopError(f"{self.url} refuses the key ({said}); set {KEY_VARIABLE}.")
+        if status == 402:
+            return StopError(f"{self.url} wants to be paid before it answers ({said}).")
+        if status == 407:
+            return StopError(f"The proxy before {self.url} refuses this user ({said}); see HTTP_PROXY and HTTPS_PROXY.")
         if status == 404:
             return _NotFoundError(f"{self.url} does not know the address or the model {self.model!r} ({said}).")
         if status in _BUSY or status in _PASSING or status >= 500:
@@ -241,6 +248,17 @@ class Endpoint:
 
 class _NotFoundError(StopError):
     """HTTP 404."""
+
+
+def _proxy_secrets() -> Iterator[str]:
+    """What of the environment's proxies must not be shown: passwords, and the header made of them."""
+    for proxy in getproxies().values():
+        with suppress(ValueError):
+            parts = urlsplit(proxy)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            if password:
+                yield password
+                yield b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _root(given: str) -> tuple[str, tuple[Form, ...]]:

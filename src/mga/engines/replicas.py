@@ -17,6 +17,7 @@ from mga.errors import InputError, MgaError, StopError, TryAgainError, Unreachab
 
 FIRST_REST_S = 2.0
 LONGEST_REST_S = 60.0
+MOST_DOUBLINGS = 16
 # Homes of documents that are remembered, per document in flight: a finished document is never announced.
 _REMEMBERED = 8
 
@@ -37,10 +38,14 @@ class Replica:
         return time.monotonic() < self.resting_until
 
     def failed(self, refusal: MgaError | None = None) -> None:
-        """No answer came, or a refusal of everything: rest, twice as long each time in a row."""
+        """No answer came, or a refusal of everything: rest, twice as long each time in a row.
+
+        One outage fails all requests in flight; the first of them counts.
+        """
         self.refusal = refusal
-        self.resting_until = time.monotonic() + min(FIRST_REST_S * 2**self.failures, LONGEST_REST_S)
-        self.failures += 1
+        if not self.rests:
+            self.resting_until = time.monotonic() + min(FIRST_REST_S * 2**self.failures, LONGEST_REST_S)
+            self.failures = min(self.failures + 1, MOST_DOUBLINGS)
 
     def answered(self) -> None:
         self.failures, self.resting_until, self.refusal = 0, 0.0, None

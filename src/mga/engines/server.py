@@ -8,7 +8,6 @@ Options follow a `?`: `vllm:MODEL?tp=2&quantization=fp8&speculation=ngram`.
 """
 
 import asyncio
-import ctypes
 import importlib.util
 import os
 import shlex
@@ -38,6 +37,7 @@ from mga.errors import InputError, StopError, UnreachableError
 
 READY_WITHIN_S = 3600.0  # the largest models are read from slow disks
 LOOK_EVERY_S = 0.5
+PORT_FREE_WITHIN_S = 5.0
 SAY_EVERY_S = 10.0
 HUNG_AFTER_S = 180.0  # alive and without an answer to a GET for so long
 STOP_WITHIN_S = 30.0
@@ -254,9 +254,11 @@ class _Server:
         await self._end()
 
     async def _launch(self) -> None:
-        if not _is_free(self._port):
-            raise StopError(f"Port {self._port} is taken by another program; choose another with port=.")
         began = said = time.monotonic()
+        while not _is_free(self._port):  # one that has just been ended may hold it for a moment
+            if time.monotonic() - began > PORT_FREE_WITHIN_S:
+                raise StopError(f"Port {self._port} is taken by another program; choose another with port=.")
+            await asyncio.sleep(LOOK_EVERY_S)
         process = self._process = await self._spawn()
         while not await self.endpoint.ready():
             if process.returncode is not None:
@@ -282,7 +284,7 @@ class _Server:
                 log.flush()
                 return await _start_process(self._command, os.environ | self._env, log)
         except OSError as error:
-            raise StopError(f"Cannot start {self._command[0]}: {error.strerror or error}.") from error
+            raise StopError(f"Cannot write the log {self._log}: {error.strerror or error}.") from error
 
     async def _watch(self) -> None:
         """Start it again whenever it ends or hangs, a few times within half an hour at most."""
@@ -337,21 +339,15 @@ class _Server:
 
 
 async def _start_process(command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> asyncio.subprocess.Process:
-    """A process in a group of its own, which the system ends when we are killed (Linux)."""
+    """A process under a guard, which ends it with its children when we are killed; both in a group of their own."""
     return await asyncio.create_subprocess_exec(
-        *command,
+        *(sys.executable, "-S", str(Path(__file__).with_name("guard.py")), *command),
         env=env,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,  # closes with us
         stdout=log,
         stderr=log,
         start_new_session=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
     )
-
-
-def _end_with_parent() -> None:
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _signal_group(pid: int, number: int) -> None:
