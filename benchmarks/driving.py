@@ -34,8 +34,9 @@ async def prepare(engine: Engine, config: ExpandConfig, source: str, count: int,
                 text = f"{text}\n\n{row.text}".strip()
                 if len(text) >= characters:
                     tokens = await engine.count_tokens(text)
-                    assert tokens <= limits.document, f"{row.id} is too long for this benchmark"
-                    documents.append(replace(row, id=f"{row.id}-{len(documents)}", text=text, n_tokens=tokens))
+                    assert tokens <= limits.document, f"{row.source_id} is too long for this benchmark"
+                    name = f"{row.source_id}-{len(documents)}"
+                    documents.append(replace(row, source_id=name, text=text, n_tokens=tokens))
                     text = ""
     return Work(documents, recipe, limits)
 

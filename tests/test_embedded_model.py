@@ -1,14 +1,19 @@
 """The real thing: the embedded model, in this process, on documents of the repository."""
 
+import asyncio
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
+from mga.engines.engine import Reply, Request
+from mga.engines.llamacpp import LlamaCppEngine
 from mga.errors import InputError
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
@@ -79,6 +84,31 @@ def test_a_document_is_computed_once_and_then_served_from_the_cache(run: Path) -
     asked = sum(use["prompt_tokens"] for use in usage.values())
     cached = sum(use["cached_tokens"] for use in usage.values())
     assert 0.3 < cached / asked < 1
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_sequences_share_what_one_has_computed(model: Path, works: bool) -> None:
+    """And when a sequence cannot be saved, each computes it."""
+    text = json.loads(SAMPLE.read_text().splitlines()[0])["text"]
+    first = Request(f"{text}\nOne word:", 1, 0, "pairs", "document", {"temperature": 0.0})
+    others = [replace(first, prompt=f"{text}\n{word}:", max_tokens=24) for word in ("What", "Who", "Where", "When")]
+
+    async def ask() -> tuple[Reply, list[Reply]]:
+        engine = LlamaCppEngine("smollm2-135m", 4)
+        try:
+            await engine.start()
+            if not works:
+                shutil.rmtree(engine._saved.folder)
+            return await engine.ask(first), await asyncio.gather(*map(engine.ask, others))
+        finally:
+            await engine.close()
+            assert not engine._saved.folder.exists()
+
+    reply, replies = asyncio.run(ask())
+    assert reply.cached_tokens < 10
+    assert all(reply.text for reply in replies)
+    computed_anew = [other for other in replies if other.cached_tokens < 0.8 * reply.prompt_tokens]
+    assert len(computed_anew) == (0 if works else 3)
 
 
 def test_a_finished_run_asks_nothing_when_it_is_continued(run: Path) -> None:

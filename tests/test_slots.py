@@ -17,7 +17,7 @@ async def work(slots: Slots, documents: int, at_once: int, rounds: tuple[int, ..
     places = asyncio.Semaphore(at_once)
 
     async def ask(name: str) -> None:
-        slot = await slots.take(name)
+        slot, _ = await slots.take(name)
         assert slot not in busy, "a sequence is given twice"
         busy.add(slot)
         used[name].append(slot)
@@ -56,7 +56,8 @@ def test_more_documents_than_sequences_all_come_through() -> None:
 def test_a_cancelled_request_loses_no_sequence() -> None:
     async def cancelled() -> None:
         slots = Slots(1)
-        slot = await slots.take("a")
+        slot, new = await slots.take("a")
+        assert new
         waiting = [asyncio.create_task(slots.take(name)) for name in ("a", "b", "a")]
         await asyncio.sleep(0)
         waiting[0].cancel()  # while it waits
@@ -65,8 +66,8 @@ def test_a_cancelled_request_loses_no_sequence() -> None:
         for task in (waiting[0], waiting[2]):
             with suppress(asyncio.CancelledError):
                 await task
-        assert await asyncio.wait_for(waiting[1], 1) == 0
+        assert await asyncio.wait_for(waiting[1], 1) == (0, True)
         slots.give_back(0)
-        assert await asyncio.wait_for(slots.take("c"), 1) == 0
+        assert await asyncio.wait_for(slots.take("b"), 1) == (0, False)
 
     asyncio.run(cancelled())

@@ -204,6 +204,10 @@ class Endpoint:
             body |= extra
         return await self._post(self.url + path(features.form), orjson.dumps(body))
 
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer at a path beside the protocol's (`/slots/0`, say). Raises as `ask` does."""
+        return await self._post(self.url.removesuffix("/v1") + path, orjson.dumps(body))
+
     async def _post(self, url: str, body: bytes) -> dict[str, Any]:
         return await self._fetch("POST", url, body)
 

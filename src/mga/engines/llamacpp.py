@@ -3,8 +3,8 @@
 xllamacpp carries llama.cpp's own server. We load the model here and talk to it over loopback with a key
 drawn for this process, so that one client serves this engine and every other.
 
-A sequence ("slot") keeps the tokens of its last prompt. All requests about a document go to one slot, which
-computes the document once (`slots.py`).
+A sequence ("slot") keeps the tokens of its last prompt. All requests about a document go to one slot, which computes
+the document once (`slots.py`); where they spread over several, what was computed is carried along (`saved_prompts.py`).
 """
 
 import os
@@ -15,6 +15,7 @@ from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
 from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
 from mga.engines.llamacpp_settings import LlamaCppSettings, default_settings, saved_settings
+from mga.engines.saved_prompts import SavedPrompts
 from mga.engines.slots import Slots
 from mga.engines.wire import Features
 from mga.errors import InputError, StopError
@@ -33,6 +34,7 @@ class LlamaCppEngine:
         self.features = str(Features())
         self.settings = settings
         self._concurrency = concurrency
+        self._saved = SavedPrompts()
         self._use_slots(concurrency or (settings or LlamaCppSettings()).sequences)
         self._server: object | None = None
         self._endpoint: Endpoint | None = None
@@ -60,6 +62,7 @@ class LlamaCppEngine:
         settings.apply(params)
         params.n_ctx = SLOT_CONTEXT * settings.sequences
         params.cache_ram_mib = 0
+        params.endpoint_slots, params.slot_save_path = True, f"{self._saved.folder}/"
         params.verbosity = -1
         key = secrets.token_hex()
         params.api_keys = [key]
@@ -71,9 +74,14 @@ class LlamaCppEngine:
         self._endpoint = Endpoint(f"{server.listening_address}/v1", self.model, key=key)
 
     async def ask(self, request: Request) -> Reply:
-        slot = await self._slots.take(request.affinity)
+        endpoint, saved = self._running(), self._saved
+        slot, is_new = await self._slots.take(request.affinity)
         try:
-            return await self._running().ask(request, {"id_slot": slot, "cache_prompt": True})
+            if is_new:
+                await saved.restore(request.affinity, slot, endpoint)
+            reply = await endpoint.ask(request, {"id_slot": slot, "cache_prompt": True})
+            await saved.save(request.affinity, slot, endpoint)
+            return reply
         finally:
             self._slots.give_back(slot)
 
@@ -87,6 +95,7 @@ class LlamaCppEngine:
         if self._endpoint is not None:
             await self._endpoint.close()
         self._endpoint = self._server = None
+        self._saved.close()
 
     def _use_slots(self, count: int) -> None:
         self._slots = Slots(count)

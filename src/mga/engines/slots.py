@@ -18,10 +18,10 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._owner: list[str | None] = [None] * count
         self._free: dict[int, bool] = dict.fromkeys(range(count), True)  # in order of release; True: kept for nobody
-        self._waiting: dict[str, deque[asyncio.Future[int]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[tuple[int, bool]]]] = {}
 
-    async def take(self, affinity: str) -> int:
-        """Wait for a sequence: the document's own if it has one."""
+    async def take(self, affinity: str) -> tuple[int, bool]:
+        """Wait for a sequence: the document's own if it has one. True: it had another document's before."""
         slot = self._own(affinity)
         if slot is None and not self._has_one(affinity):
             slot = next(iter(self._free), None)  # free for longest
@@ -29,13 +29,13 @@ class Slots:
             slot = next((slot for slot, for_anybody in self._free.items() if for_anybody), None)
         if slot is not None:
             return self._give(slot, affinity)
-        place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(affinity, deque()).append(place)
         try:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():  # it had just been given
-                self.give_back(place.result())
+                self.give_back(place.result()[0])
             raise
 
     def give_back(self, slot: int) -> None:
@@ -67,10 +67,11 @@ class Slots:
                 return True
         return False
 
-    def _give(self, slot: int, affinity: str) -> int:
+    def _give(self, slot: int, affinity: str) -> tuple[int, bool]:
         self._free.pop(slot, None)
+        is_new = self._owner[slot] != affinity
         self._owner[slot] = affinity
-        return slot
+        return slot, is_new
 
     def _own(self, affinity: str) -> int | None:
         return next((slot for slot in self._free if self._owner[slot] == affinity), None)
