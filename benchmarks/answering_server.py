@@ -47,7 +47,7 @@ def _pairs() -> str:
 
 PAIRS = _answer(_pairs())
 VERDICT = _answer(orjson.dumps({"analysis": "The points of the document are kept.", "score": 4}).decode())
-REWRITES = [_answer(prose(10_000 + i, REWRITE_CHARACTERS)) for i in range(64)]
+REWRITES = [_answer(prose(1_000_000_000 + i, REWRITE_CHARACTERS)) for i in range(64)]
 _model_list = orjson.dumps({"object": "list", "data": [{"id": "bench"}]})
 MODELS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
     len(_model_list),

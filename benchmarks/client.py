@@ -83,9 +83,9 @@ def bare(url: str, path: Path, in_flight: int) -> int:
 def mga_client(url: str, path: Path, in_flight: int) -> int:
     """The same requests through Client, Endpoint and Journal."""
     from mga.engines.client import Client
-    from mga.engines.endpoint import Endpoint
     from mga.engines.engine import Purpose, Request
     from mga.engines.journal import Journal
+    from mga.engines.servers.endpoint import Endpoint
 
     async def work() -> int:
         client, done = Client(Endpoint(url, "bench", in_flight)), 0

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mga.config import load_config
 from mga.documents import find_files, read
-from mga.engines.embedded_model import EMBEDDED_MODELS, download, requantize
 from mga.engines.engine import Reply
-from mga.engines.llamacpp import LlamaCppEngine
+from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, download, requantize
+from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.expand.clean import Cleaned, clean
 from mga.expand.limits import measure_limits
 from mga.expand.pairs import draw_seeds

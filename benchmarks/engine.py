@@ -26,10 +26,10 @@ from rich.console import Console
 
 from mga.config import MODEL_SETTINGS, ExpandConfig, load_config
 from mga.engines import choose
-from mga.engines.embedded_model import EMBEDDED_MODELS, download
 from mga.engines.engine import Request
-from mga.engines.llamacpp import LlamaCppEngine
-from mga.engines.llamacpp_settings import LlamaCppSettings
+from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, download
+from mga.engines.llamacpp.engine import LlamaCppEngine
+from mga.engines.llamacpp.settings import LlamaCppSettings
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
 from mga.runs.run import Run

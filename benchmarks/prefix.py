@@ -18,7 +18,7 @@ from driving import Work, prepare, spent
 
 from mga.config import load_config
 from mga.engines.engine import Reply, Request
-from mga.engines.llamacpp import LlamaCppEngine
+from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.expand.judge import judge_request
 from mga.expand.pairs import draw_seeds, pairs_request
 from mga.expand.reformulate import rewrite_request

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
 from mga.engines.engine import Reply, Request
-from mga.engines.llamacpp import LlamaCppEngine
+from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, fetch
+from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.errors import InputError
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]

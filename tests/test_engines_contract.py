@@ -15,18 +15,19 @@ import pytest
 import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_folders import embedded_model, tiny_folder
 from servers import CHAT, COMPLETIONS, MODELS, TOKENIZE, ChatServer, Fault
 
 from mga.engines import client as client_module
-from mga.engines import endpoint as endpoint_module
 from mga.engines.client import ATTEMPTS, LONGEST_WAIT_S, Client
-from mga.engines.embedded_model import fetch
-from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Engine, Reply, Request, Token
 from mga.engines.journal import Journal
-from mga.engines.llamacpp import LlamaCppEngine
+from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.scripted import ScriptedEngine
-from mga.engines.wire import Features, payload, without_thoughts
+from mga.engines.servers import endpoint as endpoint_module
+from mga.engines.servers.endpoint import Endpoint
+from mga.engines.servers.wire import Features, payload, without_thoughts
+from mga.engines.transformers.engine import TransformersEngine
 from mga.errors import InputError, MgaError, StopError, TryAgainError
 from mga.records import Usage
 
@@ -41,6 +42,7 @@ ASK = Request(PROMPT, 512, 7, "reformulate", "document-1", {"temperature": 0.7})
 ECHO = replace(
     ASK, prompt="Repeat this sentence: The ferry crossed the strait twice a day.", sampling={"temperature": 0.0}
 )
+SAY_FERRY = replace(ASK, schema={"const": "ferry"})  # so that random weights say it, too
 PASSWORD, KEY = "hunter2-in-the-address", "sk-0123456789-in-the-environment"
 
 
@@ -111,13 +113,14 @@ def killed() -> Iterator[Scene]:
 
 @contextmanager
 def embedded(request: Request) -> Iterator[Scene]:
-    try:
-        fetch("smollm2-135m")
-    except InputError as error:
-        if "Cannot fetch" not in str(error):
-            raise
-        pytest.skip(f"the embedded model cannot be reached: {error}")
+    embedded_model()
     yield Scene(LlamaCppEngine("smollm2-135m", 2), request)
+
+
+@contextmanager
+def in_folder(request: Request) -> Iterator[Scene]:
+    pytest.importorskip("llguidance")
+    yield Scene(TransformersEngine(str(tiny_folder()), 2, "cpu"), request)
 
 
 def served_garbage(*faults: Fault) -> Situation:
@@ -153,9 +156,18 @@ ENGINES: dict[str, Mapping[str, Situation]] = {
     "llamacpp": {
         "well": lambda: embedded(ECHO),
         "cut off": lambda: embedded(replace(ASK, max_tokens=8)),
+        "of limited context": lambda: embedded(ECHO),
+    },
+    "transformers": {
+        "well": lambda: in_folder(SAY_FERRY),
+        "cut off": lambda: in_folder(replace(SAY_FERRY, max_tokens=3)),
+        "of limited context": lambda: in_folder(SAY_FERRY),
     },
 }
-NEEDS_MODEL = {"llamacpp"}
+MARKS = {
+    "llamacpp": [pytest.mark.model, pytest.mark.timeout(400)],
+    "transformers": [pytest.mark.torch, pytest.mark.timeout(300)],
+}
 GARBAGE = (
     "500",
     "reset",
@@ -173,11 +185,7 @@ GARBAGE = (
 def every_engine(*situations: str) -> pytest.MarkDecorator:
     """The test once for every engine that can meet one of the situations."""
     found = [
-        pytest.param(
-            scene,
-            id=f"{engine}-{situation}",
-            marks=[pytest.mark.model, pytest.mark.timeout(400)] if engine in NEEDS_MODEL else [],
-        )
+        pytest.param(scene, id=f"{engine}-{situation}", marks=MARKS.get(engine, []))
         for engine, scenes in ENGINES.items()
         for situation in situations
         if (scene := scenes.get(situation))
@@ -260,15 +268,14 @@ def test_a_refused_request_fails_alone(situation: Situation) -> None:
         assert isinstance(run(in_scene(scene, ask_and_go_on)), Reply)
 
 
-@pytest.mark.model
-@pytest.mark.timeout(400)
-def test_a_prompt_beyond_the_context_fails_alone() -> None:
+@every_engine("of limited context")
+def test_a_prompt_beyond_the_context_fails_alone(situation: Situation) -> None:
     async def ask_and_go_on(engine: Engine) -> Reply:
         with pytest.raises(InputError, match="context"):
-            await engine.ask(replace(ECHO, prompt="far too long " * 5000))
-        return await engine.ask(ECHO)
+            await engine.ask(replace(scene.request, prompt="far too long " * 5000))
+        return await engine.ask(scene.request)
 
-    with embedded(ECHO) as scene:
+    with situation() as scene:
         assert run(in_scene(scene, ask_and_go_on)).text
 
 

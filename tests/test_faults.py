@@ -28,10 +28,10 @@ from servers import MODELS, ChatServer, Fault, answer, body, content, hang, rese
 from test_command_line import PASSWORD, Mga, Said, assert_adds_up, documents, in_a_process, rows, tree
 
 from mga.engines import client as client_module
-from mga.engines import endpoint as endpoint_module
 from mga.engines import places as places_module
-from mga.engines import replicas as replicas_module
-from mga.engines import server as server_module
+from mga.engines.servers import endpoint as endpoint_module
+from mga.engines.servers import managed as server_module
+from mga.engines.servers import replicas as replicas_module
 
 mga = command_line.mga  # the fixture
 

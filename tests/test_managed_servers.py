@@ -16,12 +16,12 @@ import pytest
 import regex
 
 from mga.engine_uri import engine_identity, public_uri
-from mga.engines import server as server_module
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.engine import Request
 from mga.engines.journal import Journal
-from mga.engines.server import ManagedServers, gpus
+from mga.engines.servers import managed as server_module
+from mga.engines.servers.managed import ManagedServers, gpus
 from mga.errors import InputError, StopError, UnreachableError
 
 ASK = Request("Retell: the ferry crossed the strait twice a day.", 64, 7, "reformulate", "document-1")
@@ -193,7 +193,7 @@ def test_a_server_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(server_module, "SAY_EVERY_S", 0.1)
     monkeypatch.setattr(server_module, "HUNG_AFTER_S", 1.0)
     monkeypatch.setattr(server_module, "STOP_WITHIN_S", 0.5)
-    monkeypatch.setattr("mga.engines.endpoint.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("mga.engines.servers.endpoint.CONNECT_TIMEOUT_S", 0.5)
     scene = Scene("vllm:tiny", tmp_path / "logs")
 
     async def through_a_hang() -> None:

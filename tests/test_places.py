@@ -9,10 +9,10 @@ import pytest
 from servers import ChatServer
 
 from mga.engines.client import Client
-from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Purpose, Request
 from mga.engines.journal import Journal
 from mga.engines.places import Places
+from mga.engines.servers.endpoint import Endpoint
 
 
 def test_never_more_than_the_limit_and_what_ends_a_document_goes_first() -> None:

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+psutil = pytest.importorskip("psutil")
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 TEXTS = [
@@ -75,7 +75,7 @@ def engines() -> dict[str, str]:
 
 
 def command(name: str, tmp_path: Path) -> list[str]:
-    from mga.engines.embedded_model import fetch
+    from mga.engines.llamacpp.embedded_model import fetch
 
     given, settings, script = tmp_path / "in.jsonl", tmp_path / "settings.toml", tmp_path / "serve.py"
     given.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS)))

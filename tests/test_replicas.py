@@ -12,11 +12,11 @@ import servers
 from servers import ChatServer
 
 from mga.engine_uri import engine_identity, public_uri
-from mga.engines import replicas as replicas_module
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.engine import Engine, Reply, Request
 from mga.engines.journal import Journal
+from mga.engines.servers import replicas as replicas_module
 from mga.errors import StopError, UnreachableError
 
 T = TypeVar("T")

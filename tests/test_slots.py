@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from mga.engines import slots as slots_module
-from mga.engines.slots import Slots
+from mga.engines.llamacpp import slots as slots_module
+from mga.engines.llamacpp.slots import Slots
 
 
 async def work(slots: Slots, documents: int, at_once: int, rounds: tuple[int, ...] = (1, 5, 5)) -> dict[str, list[int]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mga.cli import main
-from mga.engines import llamacpp_settings
-from mga.engines.embedded_model import fetch
-from mga.engines.llamacpp import LlamaCppEngine
-from mga.engines.llamacpp_settings import LlamaCppSettings, default_settings, save_settings, saved_settings
+from mga.engines.llamacpp import settings as llamacpp_settings
+from mga.engines.llamacpp.embedded_model import fetch
+from mga.engines.llamacpp.engine import LlamaCppEngine
+from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, save_settings, saved_settings
 from mga.errors import InputError
 from mga.runs import tune as tune_module
 from mga.runs.tune import Tuned, tune

@@ -19,7 +19,7 @@ class Peer:
 
 PEERS = {
     "datatrove": Peer("datatrove"),
-    "datatrove-checkpoints": Peer("datatrove", "run_with_checkpoints"),
+    "datatrove-checkpoints": Peer("datatrove", "run_with_checkpoints", slow=True),
     "curator": Peer("curator", slow=True),
     "distilabel": Peer("distilabel", slow=True),
     "ray-data": Peer("ray_data", slow=True),

@@ -29,7 +29,7 @@ def choose_engine(
     """
     scheme, _, rest = uri.partition(":")
     if scheme in ("vllm", "sglang", "server"):
-        from mga.engines.server import managed
+        from mga.engines.servers.managed import managed
 
         return managed(scheme, rest, concurrency, logs or Path(platformdirs.user_log_dir("mga")), say)
     open_engine = _ENGINES.get(scheme)
@@ -45,7 +45,7 @@ def _scripted(_uri: str, rest: str, concurrency: int | None) -> Engine:
 
 
 def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
-    from mga.engines.llamacpp import LlamaCppEngine
+    from mga.engines.llamacpp.engine import LlamaCppEngine
 
     if not rest:
         raise InputError(f"llamacpp: needs a model. Engines are written: {FORMS}.")
@@ -53,7 +53,7 @@ def _llamacpp(_uri: str, rest: str, concurrency: int | None) -> Engine:
 
 
 def _transformers(_uri: str, rest: str, concurrency: int | None) -> Engine:
-    from mga.engines.transformers import TransformersEngine
+    from mga.engines.transformers.engine import TransformersEngine
 
     if not rest:
         raise InputError(f"transformers: needs a folder. Engines are written: {FORMS}.")
@@ -61,8 +61,8 @@ def _transformers(_uri: str, rest: str, concurrency: int | None) -> Engine:
 
 
 def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
-    from mga.engines.endpoint import Endpoint
-    from mga.engines.replicas import Replicas
+    from mga.engines.servers.endpoint import Endpoint
+    from mga.engines.servers.replicas import Replicas
 
     urls, model = addresses(uri)
     if len(urls) == 1:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mga.config import ExpandConfig, load_config
-from mga.engines.llamacpp import LlamaCppEngine, model_file
-from mga.engines.llamacpp_settings import (
+from mga.engines.llamacpp.engine import LlamaCppEngine, model_file
+from mga.engines.llamacpp.settings import (
     LlamaCppSettings,
     default_settings,
     has_gpu,

@@ -7,20 +7,22 @@ A sequence ("slot") keeps the tokens of its last prompt. All requests about a do
 the document once (`slots.py`); where they spread over several, what was computed is carried along (`saved_prompts.py`).
 """
 
+import asyncio
 import os
 import secrets
 from pathlib import Path
 
-from mga.engines.embedded_model import EMBEDDED_MODELS, fetch
-from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
-from mga.engines.llamacpp_settings import LlamaCppSettings, default_settings, saved_settings
-from mga.engines.saved_prompts import SavedPrompts
-from mga.engines.slots import Slots
-from mga.engines.wire import Features
+from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, fetch
+from mga.engines.llamacpp.saved_prompts import SavedPrompts
+from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, saved_settings
+from mga.engines.llamacpp.slots import Slots
+from mga.engines.servers.endpoint import Endpoint
+from mga.engines.servers.wire import Features
 from mga.errors import InputError, StopError
 
 SLOT_CONTEXT = 8192
+STARTS_WITHIN_S = 300.0
 
 
 class LlamaCppEngine:
@@ -72,6 +74,13 @@ class LlamaCppEngine:
             raise InputError(f"llama.cpp cannot load {path}: is it a complete GGUF file? ({error})") from error
         self._server = server
         self._endpoint = Endpoint(f"{server.listening_address}/v1", self.model, key=key)
+        # Its thread must have begun to take tasks: ended before that, it never ends.
+        try:
+            async with asyncio.timeout(STARTS_WITHIN_S):
+                while await self._endpoint.status("/slots") != 200:  # noqa: ASYNC110 - nobody sets an event
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise StopError(f"llama.cpp has loaded {path} and does not answer.") from None
 
     async def ask(self, request: Request) -> Reply:
         endpoint, saved = self._running(), self._saved

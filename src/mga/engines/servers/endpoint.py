@@ -22,7 +22,7 @@ import orjson
 
 from mga.engine_uri import public_uri
 from mga.engines.engine import Reply, Request
-from mga.engines.wire import FORMS, Features, Form, Schemas, path, payload, read_reply, server_message, thinks
+from mga.engines.servers.wire import FORMS, Features, Form, Schemas, path, payload, read_reply, server_message, thinks
 from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
 from mga.words import estimate_tokens
 
@@ -97,11 +97,14 @@ class Endpoint:
 
     async def ready(self) -> bool:
         """Whether the server has loaded its model: by its health check, where it has one."""
-        status = await self._status(f"{self.url.removesuffix('/v1')}/health")
+        status = await self.status("/health")
         return await self.alive() if status in (404, 405) else status == 200
 
+    async def status(self, path: str) -> int | None:
+        """The HTTP status of a GET at a path beside the protocol's; None when no answer comes soon."""
+        return await self._status(self.url.removesuffix("/v1") + path)
+
     async def _status(self, url: str) -> int | None:
-        """The HTTP status of a GET; None when no answer comes soon."""
         try:
             soon = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
             async with self._session().get(url, timeout=soon) as response:

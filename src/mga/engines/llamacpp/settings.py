@@ -10,7 +10,7 @@ import platformdirs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mga.engines.embedded_model import CACHE_VARIABLE
+from mga.engines.llamacpp.embedded_model import CACHE_VARIABLE
 
 FILE = "tuned-engines.json"
 CPU_BATCH = 128  # 512 leaves the caches of a CPU (docs/performance.md)

@@ -30,9 +30,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mga.engine_uri import FORMS
-from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
-from mga.engines.replicas import Replicas
+from mga.engines.servers.endpoint import Endpoint
+from mga.engines.servers.replicas import Replicas
 from mga.errors import InputError, StopError, UnreachableError
 
 READY_WITHIN_S = 3600.0  # the largest models are read from slow disks

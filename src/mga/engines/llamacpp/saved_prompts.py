@@ -8,7 +8,7 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
-from mga.engines.endpoint import Endpoint
+from mga.engines.servers.endpoint import Endpoint
 from mga.errors import MgaError
 
 ROOM_BYTES = 1 << 30

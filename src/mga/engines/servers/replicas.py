@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mga.engines.endpoint import Endpoint
 from mga.engines.engine import Reply, Request
+from mga.engines.servers.endpoint import Endpoint
 from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
 
 FIRST_REST_S = 2.0
