@@ -9,8 +9,7 @@ In one run, on the same weights with the same settings:
    then all decoding at once, greedily, past every end (generated tokens per second: its own batched decode).
 3. What llama.cpp alone would take for the tokens of the expansion, at its rates of (2): prompt tokens that were not in
    the cache, and generated tokens. A driver that loses nothing takes as long.
-4. xllamacpp's defaults, with the weights as they are shipped: the same expansion with one sequence (the default), and
-   with as many as mga uses.
+4. xllamacpp's defaults, one sequence among them, with the weights as they are shipped: the same expansion.
 """
 
 import argparse
@@ -128,7 +127,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=8)
     parser.add_argument("--skip-defaults", action="store_true", help="not (4), which takes longest")
     arguments = parser.parse_args()
-    measure(arguments.input, arguments.documents, [] if arguments.skip_defaults else [1, 8])
+    measure(arguments.input, arguments.documents, [] if arguments.skip_defaults else [1])
 
 
 if __name__ == "__main__":

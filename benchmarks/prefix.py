@@ -1,6 +1,6 @@
 """What it saves to put the document first: the 11 requests of a document, document-first against genre-first.
 
-    python benchmarks/prefix.py [INPUT] [--documents 8] [--characters 3000] [--sequences 4] [--tokens 96]
+    python benchmarks/prefix.py [INPUT] [--documents 4] [--characters 3000] [--sequences 4] [--tokens 64]
 
 The same requests to the embedded model twice, each time with an empty cache: one for pairs, five rewrites, five
 verdicts about each document. Document-first is how mga asks. Genre-first has the same words in the other order, the
@@ -78,10 +78,10 @@ async def measure(given: argparse.Namespace, order: Callable[[Request], Request]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", default="examples/sample.jsonl")
-    parser.add_argument("--documents", type=int, default=8)
+    parser.add_argument("--documents", type=int, default=4)
     parser.add_argument("--characters", type=int, default=3000)
     parser.add_argument("--sequences", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=64)
     arguments = parser.parse_args()
     print("| order | requests | prompt tokens | computed | from cache | generated | seconds |")
     print("|---|---|---|---|---|---|---|")
