@@ -43,7 +43,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,transformers,dev]'
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,transformers,dev]' accelerate
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
