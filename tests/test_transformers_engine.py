@@ -246,7 +246,7 @@ def test_a_crash_fails_everything_with_its_reason(tiny: Path) -> None:
         answers = await asyncio.gather(*(engine.ask(ASK) for _ in range(5)), return_exceptions=True)
         with pytest.raises(StopError, match="by nought"):
             await engine.ask(ASK)
-        await asyncio.to_thread(engine._batch.thread.join, 10)  # type: ignore[union-attr]
+        await asyncio.to_thread(engine._batch._thread.join, 10)  # type: ignore[union-attr]
         assert not await engine.alive()
         return answers  # type: ignore[return-value]
 
