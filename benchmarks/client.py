@@ -261,6 +261,7 @@ def compare_memory(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
+    """Read the flags and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--slow-documents", type=int, default=60, help="for the tools that need minutes for more")

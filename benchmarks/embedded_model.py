@@ -68,6 +68,7 @@ async def timed(work: Iterable[Awaitable[Reply]]) -> tuple[float, list[Reply]]:
 
 
 def main() -> None:
+    """Read the flags and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", default="examples/sample.jsonl")
     parser.add_argument("--documents", type=int, default=4)

@@ -80,6 +80,7 @@ async def measure(name: str, arguments: argparse.Namespace) -> str:
 
 
 def main() -> None:
+    """Read the flags and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input")
     parser.add_argument("--engine", default="llamacpp:smollm2-135m")

@@ -76,6 +76,7 @@ async def measure(given: argparse.Namespace, order: Callable[[Request], Request]
 
 
 def main() -> None:
+    """Read the flags and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", nargs="?", default="examples/sample.jsonl")
     parser.add_argument("--documents", type=int, default=4)

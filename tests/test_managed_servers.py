@@ -300,6 +300,18 @@ def test_a_command_that_does_not_exist_is_said(tmp_path: Path) -> None:
         live(scene)
 
 
+@pytest.mark.parametrize("uri", ["vllm:tiny?args=--api-key hunter2", "server:env KEY=hunter2 no-such {port}#tiny"])
+def test_arguments_are_in_no_log_and_no_line(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SAY_EVERY_S", 0.0)
+    monkeypatch.setenv("STAND_IN_BROKEN", str(tmp_path))
+    scene = Scene(uri, tmp_path / "logs")
+    with pytest.raises(StopError) as stopped:
+        live(scene)
+    log = (tmp_path / "logs" / "server-0.log").read_text()
+    for shown in (log, *scene.said, str(stopped.value)):
+        assert "hunter2" not in shown
+
+
 def test_further_flags_and_commands_are_not_shown() -> None:
     assert "secret" not in public_uri("vllm:tiny?args=--api-key secret&tp=2")
     assert "secret" not in public_uri("server:serve --api-key secret --port {port}#tiny")

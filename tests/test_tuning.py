@@ -4,11 +4,11 @@ import asyncio
 import os
 from pathlib import Path
 
+import model_folders
 import pytest
 
 from mga.cli import main
 from mga.engines.llamacpp import settings as llamacpp_settings
-from mga.engines.llamacpp.embedded_model import fetch
 from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, save_settings, saved_settings
 from mga.errors import InputError
@@ -113,10 +113,7 @@ def test_the_command(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ],
 )
 def test_the_real_engine_runs_with_all_settings(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        fetch("smollm2-135m")
-    except InputError as error:
-        pytest.skip(str(error))
+    model_folders.embedded_model()
     monkeypatch.setattr(tune_module, "REWRITE_TOKENS", 8)
     wanted = LlamaCppSettings.model_validate(settings)
     rate = tune_module._rate("smollm2-135m", wanted, tune_module.load_config(None, {}), 4, None)

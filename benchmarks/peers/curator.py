@@ -44,6 +44,7 @@ class Verdicts(curator.LLM):
 
 
 def run(url: str, path: Path, in_flight: int, folder: Path) -> int:
+    """Do the job on the documents of `path`; the number of requests that were answered."""
     limits = {"max_requests_per_minute": 10**7, "max_tokens_per_minute": 10**10, "max_concurrent_requests": in_flight}
     backend = {"base_url": url, "api_key": "none", **limits}
     rows, answered = Dataset.from_json(str(path), cache_dir=str(folder)), 0

@@ -18,6 +18,7 @@ from peers.prompts import PAIRS, chat, pairs_prompt, rewrite_prompt, verdict_pro
 
 
 def run(url: str, path: Path, in_flight: int, folder: Path, checkpoints: Path | None = None) -> int:
+    """Do the job on the documents of `path`; the number of requests that were answered."""
     answered = 0
 
     async def rollout(document: Document, generate: Callable[[dict], Awaitable[InferenceResult]]) -> dict:

@@ -26,6 +26,8 @@ def AskForVerdicts(inputs: StepInput) -> StepOutput:  # noqa: N802
 
 
 def run(url: str, path: Path, in_flight: int, folder: Path) -> int:
+    """Do the job on the documents of `path`; the number of requests that were answered."""
+
     def ask(kind: str) -> TextGeneration:
         llm = OpenAILLM(model="bench", base_url=url, api_key="none", generation_kwargs={"max_new_tokens": 4096})
         mapping = {"generation": kind}

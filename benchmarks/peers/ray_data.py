@@ -45,6 +45,7 @@ class Ask:
 
 
 def run(url: str, path: Path, in_flight: int, folder: Path) -> int:
+    """Do the job on the documents of `path`; the number of requests that were answered."""
     os.environ |= {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
     ray.init(include_dashboard=False)
     documents = ray.data.read_json(str(path))

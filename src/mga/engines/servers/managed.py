@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Literal
 from urllib.parse import parse_qsl
@@ -280,7 +281,7 @@ class _Server:
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("ab") as log:
-                log.write(f"\n$ {shlex.join(self._command)}\n".encode())
+                log.write(f"\n$ {_shown(self._command)}\n".encode())
                 log.flush()
                 return await _start_process(self._command, os.environ | self._env, log)
         except OSError as error:
@@ -348,6 +349,11 @@ async def _start_process(command: Sequence[str], env: Mapping[str, str], log: IO
         stderr=log,
         start_new_session=True,
     )
+
+
+def _shown(command: Sequence[str]) -> str:
+    """A command up to its first flag or variable: what follows may hold keys, and the end of a log is shown."""
+    return shlex.join(takewhile(lambda part: not part.startswith("-") and "=" not in part, command)) + " …"
 
 
 def _signal_group(pid: int, number: int) -> None:
