@@ -25,7 +25,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,dev]'
 	touch $@
 
 demo: install
@@ -43,7 +43,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,transformers,dev]' accelerate
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,transformers,dev]' accelerate
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed

@@ -177,8 +177,9 @@ def test_an_error_speaks_of_one_setting_only(tmp_path: Path) -> None:
     file.write_text("[pairing]\nattempts = 0\nmax_tokens = 3\n")
     with pytest.raises(InputError) as caught:
         load_config(file, {})
-    assert "attempts" in str(caught.value)
-    assert "64" not in str(caught.value)
+    message = str(caught.value).replace(str(file), "")
+    assert "attempts" in message
+    assert "64" not in message
 
 
 def test_keys_in_the_query_of_an_address_are_not_saved() -> None:

@@ -9,9 +9,9 @@ import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = ["errors", "records", "words", "engine_uri", "config", "documents", "chunks", "store"]
-ORDER += ["prompts", "engines", "expand", "runs", "cli"]
+ORDER += ["prompts", "engines", "expand", "runs", "corpus", "verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
-HEAVY = {"xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
+HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 
 
 def module(file: Path) -> str:

@@ -114,7 +114,7 @@ def count_rows(files: Sequence[InputFile], at_most_bytes: int = 512 << 20) -> in
         try:
             with file.open() as stream:
                 if file in jsonl:
-                    for line in _decompressed(stream):
+                    for line in decompressed(stream):
                         total += bool(line.strip())
                 else:
                     total += pq.ParquetFile(stream).metadata.num_rows
@@ -213,7 +213,7 @@ def _parquet_row(batch: pa.RecordBatch, file: InputFile, row: int) -> dict[str, 
 def _jsonl_rows(
     stream: BinaryIO, file: InputFile, text_key: str, id_key: str
 ) -> Iterator[dict[str, Any] | Problem | None]:
-    for row, raw in enumerate(_decompressed(stream)):
+    for row, raw in enumerate(decompressed(stream)):
         line = raw.removeprefix(b"\xef\xbb\xbf") if row == 0 else raw
         if not line.strip():
             yield None
@@ -230,7 +230,7 @@ def _jsonl_rows(
             yield Problem(file.name, row, "not_an_object", what, "one JSON object per line")
 
 
-def _decompressed(stream: BinaryIO) -> BinaryIO:
+def decompressed(stream: BinaryIO) -> BinaryIO:
     """Judged by the first bytes, not by the name: plain text under a .gz name is read as it is."""
     magic = stream.read(4)
     stream.seek(0)

@@ -85,20 +85,27 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     beside = path.with_name(f".{path.name}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        beside.write_bytes(data)
+        committed(beside, path)
     except OSError as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise StopError(f"Cannot write {path}: {error.strerror}. Make room or rights, then run again.") from error
+
+
+def committed(beside: Path, path: Path) -> None:
+    """Give a file written beside its place its name, when it lies on the disk."""
+    _force(beside)
+    beside.replace(path)
+    _force(path.parent)
+
+
+def _force(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def read_json(path: Path) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import regex
 
+from mga.config import CleaningRules
 from mga.errors import InputError
 from mga.records import content_id
 
@@ -26,6 +27,11 @@ class Phrases:
     def fingerprint(self) -> str:
         """Names the exact patterns."""
         return content_id(self.openings.pattern, self.closings.pattern, self.refusals.pattern)[:12]
+
+
+def phrases_of(rules: CleaningRules) -> Phrases:
+    """The phrases that cleaning by these rules looks for."""
+    return load_phrases(rules.phrases)
 
 
 @cache

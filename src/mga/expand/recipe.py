@@ -8,7 +8,7 @@ from hashlib import blake2b
 from mga.chunks import CountTokens
 from mga.config import ExpandConfig
 from mga.engines.engine import Reply, Request
-from mga.expand.phrases import Phrases, load_phrases
+from mga.expand.phrases import Phrases, phrases_of
 from mga.prompts.library import Prompt, load, reformulation_prompt
 
 Ask = Callable[[Request], Awaitable[Reply]]
@@ -40,7 +40,7 @@ class Recipe:
 
     @cached_property
     def phrases(self) -> Phrases:
-        return load_phrases(self.config.cleaning.phrases)
+        return phrases_of(self.config.cleaning)
 
     @property
     def prompts(self) -> dict[str, str]:
