@@ -306,7 +306,7 @@ def test_dead_may_come_back_and_is_not_alive(situation: Situation) -> None:
 
 @every_engine("hangs")
 def test_slow_is_bounded(situation: Situation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(endpoint_module, "SILENCE_TIMEOUT_S", 0.3)
 
     async def ask(engine: Engine) -> float:
         begun = monotonic()
@@ -635,7 +635,7 @@ FAULTS: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_no_secret_in_any_message(server: ChatServer, path: str, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGA_API_KEY", KEY)
-    monkeypatch.setattr(endpoint_module, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(endpoint_module, "SILENCE_TIMEOUT_S", 0.3)
     url = server.url.replace("//", f"//someone:{PASSWORD}@")
     server.then(*[fault] * 5, path=path)
     for address in (url, server.url):

@@ -79,7 +79,7 @@ class Faulty:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow soon, and an answer that takes a second has hung."""
     monkeypatch.setattr(client_module, "_backoff", lambda _state: SOON_S)
-    monkeypatch.setattr(endpoint_module, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(endpoint_module, "SILENCE_TIMEOUT_S", 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ class Client:
         await places.take(request.purpose)
         taken = time.monotonic()
         try:
-            reply = await self._patiently(self._try, request)
+            reply = await self._patiently(self.engine.ask, request)
             places.answered(reply.generated_tokens)
         finally:
             places.give_back()
@@ -65,19 +65,35 @@ class Client:
         """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked."""
         return await self._patiently(self.engine.count_tokens, text)
 
-    async def _try(self, request: Request) -> Reply:
-        try:
-            return await self.engine.ask(request)
-        except TryAgainError as error:
-            if error.busy:
-                self.places.pushed_back()
-            raise
-
     async def _patiently(self, call: Callable[[Question], Awaitable[Answer]], question: Question) -> Answer:
+        """A plain attempt first: nearly all succeed, and the machinery of retries costs a third of a request."""
         started = time.monotonic()
+        try:
+            answer = await call(question)
+        except TryAgainError as error:
+            self._note(error)
+            answer = await self._again(call, question, error, started)
+        self._last_success = time.monotonic()
+        return answer
+
+    async def _again(
+        self, call: Callable[[Question], Awaitable[Answer]], question: Question, error: TryAgainError, started: float
+    ) -> Answer:
+        """Attempts after one that failed, as long as the engine is away or busy."""
+        made = [error]
+
+        async def attempt() -> Answer:
+            if made:
+                raise made.pop()  # the attempt made already counts as the first
+            try:
+                return await call(question)
+            except TryAgainError as error:
+                self._note(error)
+                raise
+
         while True:
             try:
-                answer: Answer = await _with_retries(call, question)
+                return await _retrying(attempt)
             except TryAgainError as error:
                 silent_s = time.monotonic() - max(started, self._last_success)
                 if silent_s > self._patience_s:
@@ -85,24 +101,10 @@ class Client:
                 still_busy = error.busy and time.monotonic() - started <= self._patience_s
                 if not still_busy and await self.engine.alive():
                     raise
-            else:
-                self._last_success = time.monotonic()
-                return answer
 
-
-async def _with_retries(call: Callable[[Question], Awaitable[Answer]], question: Question) -> Answer:
-    """A plain attempt first: nearly all succeed, and the machinery of retries costs a third of a request."""
-    try:
-        return await call(question)
-    except TryAgainError as error:
-        made = [error]
-
-    async def again(question: Question) -> Answer:
-        if made:
-            raise made.pop()  # the attempt above counts as the first
-        return await call(question)
-
-    return await _retrying(again, question)
+    def _note(self, error: TryAgainError) -> None:
+        if error.busy:
+            self.places.pushed_back()
 
 
 _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, jitter=1.0)

@@ -8,7 +8,7 @@ appears in no file, log or message.
 
 import os
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -27,8 +27,9 @@ from mga.errors import InputError, MgaError, StopError, TryAgainError, Unreachab
 from mga.words import estimate_tokens
 
 KEY_VARIABLE = "MGA_API_KEY"
-# A long reply from a busy server takes minutes; a server that sends nothing for this long has hung.
-ANSWER_TIMEOUT_S = 900.0
+# A long reply from a busy server takes minutes; a server that sends nothing for this long has hung. No limit on the
+# whole of an answer: one that keeps coming is no fault, and a timer less per request.
+SILENCE_TIMEOUT_S = 900.0
 CONNECT_TIMEOUT_S = 10.0
 # Requests in flight at first and at most, where the number is to find itself.
 FIRST_IN_FLIGHT, MOST_IN_FLIGHT = 32, 1024
@@ -122,7 +123,7 @@ class Endpoint:
             # llama.cpp reads `content`, vLLM and SGLang read `prompt`.
             body = orjson.dumps({"model": self.model, "content": text, "prompt": text})
             try:
-                answer = await self._post(f"{root}/tokenize", body)
+                answer = await self._fetch("POST", f"{root}/tokenize", body)
                 return int(answer.get("count") or len(answer["tokens"]))
             except InputError:
                 pass  # this text alone is refused: too long, say
@@ -140,7 +141,7 @@ class Endpoint:
             self._open = aiohttp.ClientSession(
                 headers=self._headers,
                 connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S),
                 trust_env=not self._loopback,
             )
         return self._open
@@ -199,20 +200,17 @@ class Endpoint:
     def _not_ready(self, error: TryAgainError) -> StopError:
         return StopError(f"{self.url} is not ready to answer: {error}. Try again in a while.")
 
-    async def _answer(
+    def _answer(
         self, request: Request, features: Features, extra: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
         body = payload(request, self.model, features)
         if extra:
             body |= extra
-        return await self._post(self.url + path(features.form), orjson.dumps(body))
+        return self._fetch("POST", self.url + path(features.form), orjson.dumps(body))
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any]) -> Coroutine[Any, Any, dict[str, Any]]:
         """The answer at a path beside the protocol's (`/slots/0`, say). Raises as `ask` does."""
-        return await self._post(self.url.removesuffix("/v1") + path, orjson.dumps(body))
-
-    async def _post(self, url: str, body: bytes) -> dict[str, Any]:
-        return await self._fetch("POST", url, body)
+        return self._fetch("POST", self.url.removesuffix("/v1") + path, orjson.dumps(body))
 
     async def _fetch(self, method: str, url: str, body: bytes | None) -> dict[str, Any]:
         try:
