@@ -1,15 +1,18 @@
 """Cleaning: model phrases are cut, unusable texts dropped each for its own reason, and ordinary texts left alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.config import CleaningRules
+from mga.config import CleaningRules, load_config
 from mga.errors import InputError
 from mga.expand.clean import Cleaned, clean, cut_phrases
-from mga.expand.phrases import load_phrases
+from mga.expand.patterns import Pattern, Patterns, load_patterns, patterns_toml, read_patterns
+from mga.expand.phrases import load_phrases, phrases_of
+from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Reformulation
 
 PHRASES = load_phrases()
@@ -348,3 +351,173 @@ def test_our_own_tags_around_a_reply_are_cut() -> None:
     cut = cut_phrases(echoed, load_phrases())
     assert cut.text == RETOLD
     assert cut.head + cut.text + cut.tail == echoed.text
+
+
+OWN = Patterns(
+    (
+        Pattern("Picture this", "opening", "cut"),
+        Pattern("Picture this scene with me", "opening", "ignore"),
+        Pattern("亲爱的读者", "opening", "cut"),
+        Pattern("Until next time", "closing", "cut"),
+        Pattern("happily ever after", "closing", "cut"),
+        Pattern("让我们一起期待", "closing", "cut"),
+        Pattern("À vos plumes", "opening", "drop"),
+        Pattern("the end of part one", "closing", "drop"),
+        Pattern("rich tapestry of", "anywhere", "drop"),
+        Pattern("美丽的画卷", "anywhere", "drop"),
+        Pattern("smudge pots", "anywhere", "ignore"),
+    )
+)
+WITH_PATTERNS = replace(PHRASES, patterns=OWN)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [
+        ("Picture this. ", ""),
+        ("PICTURE—this: ", ""),
+        ("**Ｐicture this**, my friends, as it was!\n\n", ""),
+        ("Picture this. Sure! Here is the rewritten text:\n\n", ""),
+        ("Sure! Here is the rewritten text:\n\nPicture this! ", ""),
+        ("亲爱的读者，你们好。", ""),
+        ("", " Until next time, dear growers!"),
+        ("", "\n\n*Until next time.*"),
+        ("", " And so the millers lived happily, ever after."),
+        ("", "\nAnd all lived happily ever after"),
+        ("", "\n让我们一起期待春天。"),
+        ("", "\n\nUntil next time!\n\nI hope this helps!"),
+        ("Picture this. ", " Until next time."),
+    ],
+)
+def test_patterns_cut_whole_sentences_at_the_edges(orchard: Document, head: str, tail: str) -> None:
+    result = clean(orchard, Reformulation(head + RETOLD + tail, 100), CleaningRules(), WITH_PATTERNS)
+    assert isinstance(result, Cleaned)
+    assert (result.reformulation.head, result.reformulation.text, result.reformulation.tail) == (head, RETOLD, tail)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Picturesque this orchard was. {RETOLD}",
+        f"Now picture this. {RETOLD}",
+        f"Picture this scene with me. {RETOLD}",
+        f"{RETOLD} Until next time came, we waited. And it came.",
+        f"They lived happily ever after that. {RETOLD}",
+        f"{RETOLD} The end of part one was near.\n\nThe last part began.",
+        f"A rich tapestry hung there. {RETOLD}",
+        RETOLD,
+    ],
+)
+def test_patterns_leave_what_is_not_in_their_place(orchard: Document, text: str) -> None:
+    result = clean(orchard, Reformulation(text, 100), CleaningRules(), WITH_PATTERNS)
+    assert result == Cleaned(Reformulation(text, 100), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (f"A vos plumes ! {RETOLD}", "opening: À vos plumes"),
+        (f"{RETOLD}\n\nThe end of part one.", "closing: the end of part one"),
+        (f"{RETOLD} So this is the end of part one", "closing: the end of part one"),
+        (f"{RETOLD} It was a rich ‘tapestry’ of apples, and more.", "anywhere: rich tapestry of"),
+        (f"{RETOLD} 一幅美丽的画卷。", "anywhere: 美丽的画卷"),
+        (f"Picture this. A vos plumes! {RETOLD}", "opening: À vos plumes"),
+    ],
+)
+def test_patterns_drop_a_text_whole_and_say_for_which_phrase(orchard: Document, text: str, detail: str) -> None:
+    result = clean(orchard, Reformulation(text, 100), CleaningRules(), WITH_PATTERNS)
+    assert isinstance(result, Drop)
+    assert (result.reason, result.detail) == ("model_pattern", detail)
+    assert result.written == Reformulation(text, 100)
+
+
+PIECES = st.sampled_from(
+    [
+        "Picture this",
+        "until next time",
+        "happily ever after",
+        "亲爱的读者",
+        "让我们一起期待",
+        "。",
+        ". ",
+        "\n\n",
+        ": ",
+        "a ",
+        "̈",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map("".join))
+def test_with_patterns_too_head_text_and_tail_are_the_whole_reply(reply: str) -> None:
+    result = cut_phrases(Reformulation(reply, 100), WITH_PATTERNS)
+    assert result.head + result.text + result.tail == reply
+    assert result.text.strip() or not reply.strip()
+
+
+def test_a_pattern_file_is_named_in_the_config_and_part_of_the_runs_identity(tmp_path: Path) -> None:
+    file = tmp_path / "patterns.toml"
+    file.write_text(patterns_toml(OWN.patterns, "of this corpus"), encoding="utf-8")
+    assert tuple(read_patterns(file)) == OWN.patterns
+    config = load_config(None, {"input": ["x"], "cleaning": {"patterns": str(file)}})
+    assert phrases_of(config.cleaning).patterns == OWN
+    assert Recipe(config, len).prompts["patterns"] == OWN.fingerprint
+    assert "patterns" not in Recipe(load_config(None, {"input": ["x"]}), len).prompts
+
+
+def test_the_fingerprint_changes_with_what_is_done_alone() -> None:
+    first, *rest = OWN.patterns
+    assert Patterns((replace(first, action="drop"), *rest)).fingerprint != OWN.fingerprint
+    assert (
+        Patterns((replace(first, texts=3, note="seen", phrase="picture THIS!"), *rest)).fingerprint == OWN.fingerprint
+    )
+    assert Patterns(OWN.patterns[::-1]).fingerprint == OWN.fingerprint
+
+
+def test_the_starter_patterns_are_used_only_when_named(orchard: Document) -> None:
+    reply = Reformulation(f"{RETOLD}\n\nWould you like me to adapt it further?", 100)
+    with_starter = clean(orchard, reply, CleaningRules(), phrases_of(CleaningRules(patterns="starter")))
+    without = clean(orchard, reply, CleaningRules(), phrases_of(CleaningRules()))
+    assert isinstance(with_starter, Cleaned)
+    assert with_starter.reformulation.text == RETOLD
+    assert without == Cleaned(reply, ())
+
+
+@pytest.mark.parametrize(
+    ("ends", "texts"), [("beginning", ORDINARY_BEGINNINGS), ("ending", ORDINARY_ENDINGS)], ids=["beginning", "ending"]
+)
+def test_the_starter_patterns_leave_ordinary_texts_alone(orchard: Document, ends: str, texts: list[str]) -> None:
+    starter = phrases_of(CleaningRules(patterns="starter"))
+    for said in texts:
+        text = f"{said}\n\n{RETOLD}" if ends == "beginning" else f"{RETOLD}\n\n{said}"
+        assert clean(orchard, Reformulation(text, 100), CleaningRules(), starter) == Cleaned(Reformulation(text, 100))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[[pattern]", "are not valid TOML"),
+        ("[[phrase]]", "unknown key 'phrase'"),
+        ("pattern = 3", r"write each entry as a \[\[pattern\]\]"),
+        ('[[pattern]]\nwhere = "opening"', "entry 1 .*phrase must be a text"),
+        ('[[pattern]]\nphrase = "…"\nwhere = "opening"\naction = "cut"', "with a word in it"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "end"\naction = "cut"', "where must be one of .* \\(given: 'end'\\)"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\naction = "keep"', "action must be one of cut, drop, ignore"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "anywhere"\naction = "cut"', "choose drop or ignore"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\nacton = "cut"', "did you mean 'action'"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\naction = "cut"\ntexts = "3"', "texts must be a number"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\naction = "cut"\nexamples = "x"', "examples must be a list"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\naction = "cut"\nnote = 3', "note must be a text"),
+        ('[[pattern]]\nphrase = "a"\nwhere = "opening"\naction = "cut"\n' * 2, "stands there twice as opening"),
+    ],
+)
+def test_patterns_that_cannot_be_used_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "patterns.toml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_patterns(str(file))
+
+
+def test_patterns_that_are_missing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot read the patterns"):
+        load_patterns(str(tmp_path / "none.toml"))

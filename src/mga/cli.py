@@ -12,6 +12,10 @@ import typer
 
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, MgaError
+from mga.verbs.clean import clean
+from mga.verbs.decontaminate import decontaminate
+from mga.verbs.dedup import dedup
+from mga.verbs.patterns import patterns
 
 app = typer.Typer(
     help="Expand a pretraining corpus by genre-audience reformulation.",
@@ -232,6 +236,10 @@ def export(
 
     rows = write(Run(run), schema, out)
     print(f"{rows:,} rows in {out}")
+
+
+for verb in (clean, patterns, dedup, decontaminate):
+    app.command()(verb)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,9 @@ class CleaningRules(_Section):
     min_coverage: Share = Field(0.1, description="share of the document's keywords that must occur: low_coverage")
     max_cut: Share = Field(0.5, description="share of the reply that cutting model phrases may take: model_phrases")
     phrases: str | None = Field(None, description="file of model phrases that replaces the built-in one")
+    patterns: str | None = Field(
+        None, description="file of this corpus's own model phrases (mga patterns), or starter: those that come with mga"
+    )
 
 
 class ExpandConfig(_Section):

@@ -1,22 +1,27 @@
 """A corpus at hand: a run's kept texts, or Parquet and JSON Lines of anyone's, read a batch at a time as Arrow."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+import fsspec
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 from mga.documents import PARQUET_ENDINGS, InputFile, decompressed, find_files, fingerprint
 from mga.errors import InputError
+from mga.store import read_json
 
 BATCH_BYTES = 16 << 20
 MOST_ROWS = 65_536
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -37,9 +42,7 @@ class Batch:
     def column(self, name: str) -> pa.Array:
         """A column of `rows`, strings as large strings whatever they were."""
         values = self.rows.column(name)
-        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        return values.cast(pa.large_string()) if is_text else values
+        return values.cast(pa.large_string()) if _is_text(values.type) else values
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,11 @@ class Corpus:
                 yield from _json_lines(stream, columns or [self.text_key], self.text_key)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def is_parquet(file: InputFile) -> bool:
     """Whether it is Parquet; else it is JSON Lines."""
     return file.name.endswith(PARQUET_ENDINGS)
@@ -93,7 +101,9 @@ def open_corpus(given: Sequence[str | Path], text_key: str = "text", id_key: str
     Raises InputError when there is nothing to read.
     """
     named = tuple(str(path) for path in given)
-    return Corpus(named, tuple(find_files([_kept_of(name) for name in named])), text_key, id_key)
+    read = [_kept_of(name) for name in named]
+    own = [folder for folder, name in zip(read, named, strict=True) if folder != name]
+    return Corpus(named, tuple(_with_own_names(find_files(read), own)), text_key, id_key)
 
 
 def _kept_of(name: str) -> str:
@@ -101,9 +111,23 @@ def _kept_of(name: str) -> str:
     folder = Path(name)
     if not any((folder / record).is_file() for record in ("run.json", "stage.json")):
         return name
+    if (folder / "stage.json").is_file() and "counts" not in read_json(folder / "stage.json"):
+        raise InputError(f"{name} is not finished; give the command that writes it again first.")
     if not any((folder / "kept").rglob("*.*")):
         raise InputError(f"{name} has no kept texts yet.")
     return str(folder / "kept")
+
+
+def _with_own_names(files: Sequence[InputFile], folders: Sequence[str]) -> Iterator[InputFile]:
+    """Files in `kept/` folders of mga are named from there on, behind the run's name where there are several."""
+    places = [str(fsspec.core.url_to_fs(folder)[1]) for folder in folders]
+    for file in files:
+        place = next((place for place in places if file.url.startswith(f"{place}/")), None)
+        if place is None:
+            yield file
+            continue
+        name = file.url.removeprefix(f"{place}/")
+        yield replace(file, name=f"{PurePosixPath(place).parent.name}/{name}" if len(places) > 1 else name)
 
 
 def ordered(work: Callable[[Given], Found], items: Iterable[Given], workers: int) -> Iterator[Found]:
@@ -130,10 +154,13 @@ def ordered(work: Callable[[Given], Found], items: Iterable[Given], workers: int
 def _parquet(stream: Any, file: InputFile, columns: Sequence[str] | None, text_key: str) -> Iterator[Batch]:
     parquet = pq.ParquetFile(stream)
     present = parquet.schema_arrow.names
-    for name in columns if columns is not None else [text_key]:
+    wanted = columns if columns is not None else [text_key]
+    for name in wanted:
         if name not in present:
             advice = " Choose with --text-key." if name == text_key else ""
             raise InputError(f"{file.name} has no column {name!r}; it has: {', '.join(present)}.{advice}")
+    if text_key in wanted and not _is_text(kind := parquet.schema_arrow.field(text_key).type):
+        raise InputError(f"Column {text_key!r} of {file.name} holds {kind}, not text. Choose with --text-key.")
     first = 0
     for batch in parquet.iter_batches(_rows_at_once(parquet), columns=columns):
         yield Batch(first, batch)
@@ -152,7 +179,7 @@ def _json_lines(stream: Any, columns: Sequence[str], text_key: str) -> Iterator[
     first = 0
     while held := lines.readlines(BATCH_BYTES):
         if first == 0:
-            held[0] = held[0].removeprefix(b"\xef\xbb\xbf")
+            held[0] = held[0].removeprefix(BYTE_ORDER_MARK)
         fields = [_row(line) for line in held]
         arrays = [_array([row.get(name) for row in fields], name == text_key) for name in columns]
         yield Batch(first, pa.RecordBatch.from_arrays(arrays, list(columns)), tuple(held))
@@ -161,7 +188,7 @@ def _json_lines(stream: Any, columns: Sequence[str], text_key: str) -> Iterator[
 
 def _row(line: bytes) -> dict[str, Any]:
     try:
-        row = orjson.loads(line)
+        row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError:
         return {}
     return row if isinstance(row, dict) else {}
@@ -173,7 +200,7 @@ def _array(values: list[Any], is_text: bool) -> pa.Array:
         return pa.array([value if isinstance(value, str) else None for value in values], pa.large_string())
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         plain = (value if isinstance(value, str | None) else orjson.dumps(value).decode() for value in values)
         return pa.array(list(plain), pa.large_string())
 
@@ -182,6 +209,6 @@ def _array(values: list[Any], is_text: bool) -> pa.Array:
 def _readable(file: InputFile) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(f"{file.name} cannot be read to its end: {what}. Fetch it again, or leave it out.") from error

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from shutil import rmtree
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 from mga.config import differences
 from mga.corpus.files import Batch, Corpus, is_parquet
 from mga.documents import JSONL_ENDINGS, InputFile
+from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
 from mga.store import committed, read_json, write_json
 
@@ -75,9 +77,7 @@ class Stage:
 
         Raises InputError when it holds something else, another corpus or other settings, or is in use.
         """
-        inside = [f for f in self.corpus.files if _is_local(f) and Path(f.url).is_relative_to(self.folder.resolve())]
-        if inside:
-            raise InputError(f"{self.folder} holds the corpus itself; choose another --out.")
+        self._refuse_overlaps()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -91,6 +91,22 @@ class Stage:
         finally:
             self._lock.release()
 
+    def _refuse_overlaps(self) -> None:
+        """Raise InputError when writing would touch the corpus, or one file of it would be written over another."""
+        out = self.folder.resolve()
+        if any(_is_local(file) and Path(file.url).resolve().is_relative_to(out) for file in self.corpus.files):
+            raise InputError(f"{self.folder} holds the corpus itself; choose another --out.")
+        if any(Path(given).is_dir() and out.is_relative_to(Path(given).resolve()) for given in self.corpus.given):
+            raise InputError(f"{self.folder} lies in the corpus itself; choose another --out.")
+        written: dict[PurePosixPath, InputFile] = {}
+        for file in self.corpus.files:
+            other = written.setdefault(_output_name(file), file)
+            if other is not file:
+                raise InputError(
+                    f"{other.name} and {file.name} would both be written as {_output_name(file)}; "
+                    "rename one, or work on them apart."
+                )
+
     def _begin(self) -> None:
         record = self.folder / "stage.json"
         identity = {"verb": self.verb, "corpus": self.corpus.fingerprint, "settings": self.settings}
@@ -98,14 +114,17 @@ class Stage:
             others = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
             if others:
                 raise InputError(f"{self.folder} is not empty ({others[0]}, …); choose another --out.")
+            given = [public_uri(name) for name in self.corpus.given]
             created = datetime.now(UTC).isoformat(timespec="seconds")
             versions = {"python": platform.python_version(), "mga": version("mga"), "pyarrow": pa.__version__}
-            write_json(record, {**identity, "given": self.corpus.given, "created": created, "versions": versions})
+            write_json(record, {**identity, "given": given, "created": created, "versions": versions})
             return
         held = read_json(record)
         old = orjson.loads(orjson.dumps({name: held.get(name) for name in identity}))
         if changed := differences(old, orjson.loads(orjson.dumps(identity))):
             raise InputError(f"{self.folder} was made otherwise: {'; '.join(changed)}. Choose another --out.")
+        if "counts" in held:  # a kill may have come before `finish` had deleted it
+            self._clear_scratch()
 
     @property
     def is_complete(self) -> bool:
@@ -150,11 +169,12 @@ class Stage:
             raise StopError(f"The counts in {self.folder} do not add up; please report this with its stage.json.")
         record = self.folder / "stage.json"
         write_json(record, {**read_json(record), **(more or {}), "counts": counts.as_json()})
-        for left in sorted(self.scratch.rglob("*"), reverse=True):
-            left.rmdir() if left.is_dir() else left.unlink()
-        if self.scratch.exists():
-            self.scratch.rmdir()
+        self._clear_scratch()
         return counts
+
+    def _clear_scratch(self) -> None:
+        if self.scratch.exists():
+            rmtree(self.scratch)
 
     def _part(self, number: int) -> Path:
         return self.folder / "parts" / f"{number:05}.json"

@@ -104,14 +104,15 @@ def folding() -> NDArray[np.uint32]:
         if code in _INVISIBLE or code in _ACCENTS:
             table[code] = IGNORED
         elif kind[0] in "LMN":
-            name = unicodedata.name(character, "")
-            table[code] = ord(_folded(character)) | (ALONE if name.startswith(_UNSPACED) else 0)
+            folded = _folded(character)
+            name = unicodedata.name(folded, "")
+            table[code] = ord(folded) | (ALONE if name.startswith(_UNSPACED) else 0)
     return table
 
 
 def _folded(character: str) -> str:
     """The one character it counts as: compatible, case-folded, without accents."""
-    for fold in (lambda c: unicodedata.normalize("NFKC", c), str.casefold, _without_accents):
+    for fold in (lambda c: unicodedata.normalize("NFKC", c), str.casefold, _without_accents, str.lower):
         other = fold(character)
         if len(other) == 1:
             character = other
@@ -156,6 +157,8 @@ def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, sta
                             code = np.uint32(0)
                             break
                         code = (code << np.uint32(6)) | (more & np.uint32(0x3F))
+                    if code < (0x10000 if size == 4 else 0x800 if size == 3 else 0x80):  # longer than need be: no UTF-8
+                        code = np.uint32(0)
                 at += size if code != 0 else 1
             letter = fold[code] if code <= 0x10FFFF else np.uint32(SEPARATOR)
             if letter == IGNORED:

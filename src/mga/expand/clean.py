@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import regex
 
 from mga.config import CleaningRules
+from mga.expand.patterns import closing_starts
 from mga.expand.phrases import Phrases
 from mga.records import Document, Drop, Reformulation
 from mga.words import copied_share, keyword_coverage, repeated_share, sentences, words
 
 _MOST_OPENINGS = 3
-_LONGEST_REMARK = 1000
+_MOST_CLOSINGS = 3
 _MARKUP = "*_#>\"'“”«» \t"
 
 
@@ -43,6 +44,8 @@ def clean(
     cuts = tuple(name for name, part in (("opening", cut.head), ("closing", cut.tail)) if part)
     if len(reply) - len(text) > rules.max_cut * len(reply):
         return Drop("model_phrases", f"cutting them leaves {len(text):,} of {len(reply):,} characters", rewrite)
+    if found := phrases.patterns.to_drop(text):
+        return Drop("model_pattern", f"{found.where}: {found.phrase}", rewrite)
     if len(words(text)) < rules.min_words:
         return Drop("too_short", f"{len(words(text)):,} words", rewrite)
     if drop := _loop(document, text, rules):
@@ -59,8 +62,8 @@ def clean(
 def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
     """Model phrases cut from both ends. The parts stay in `head` and `tail`, so nothing is lost."""
     text = rewrite.text
-    start = _opening_end(text, phrases.openings)
-    end = _closing_start(text[start:], phrases.closings) + start
+    start = _opening_end(text, phrases)
+    end = _closing_start(text[start:], phrases) + start
     kept = text[start:end]
     body = kept.strip()
     start += len(kept) - len(kept.lstrip())
@@ -71,27 +74,43 @@ def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
     return Reformulation(body, tokens, text[:start], text[start + len(body) :])
 
 
-def _opening_end(text: str, openings: regex.Pattern[str]) -> int:
+def _opening_end(text: str, phrases: Phrases) -> int:
     """Where the text proper begins: after opening remarks, each up to its colon, sentence end or line end."""
     end = 0
     for _ in range(_MOST_OPENINGS):
         rest = text[end:]
         lead = len(rest) - len(rest.lstrip(_MARKUP + "\n"))
         line = rest[lead:].partition("\n")[0]
-        if not line or not openings.match(_plain(rest)):
+        if line and phrases.openings.match(_plain(rest)):
+            end += lead + _remark_length(line)
+        elif said := phrases.patterns.opening_to_cut(rest):
+            end += said + _remark_length(rest[said:].partition("\n")[0])
+        else:
             break
-        colon = regex.search(r":\**(?=\s|$)|：\**", line)
-        end += lead + min(len(sentences(line)[0]), colon.end() if colon else len(line))
     return end
 
 
-def _closing_start(text: str, closings: regex.Pattern[str]) -> int:
-    """Where a closing remark begins: the last paragraph if it is one, else the last sentence."""
-    body = text.rstrip()
-    paragraph = max(body.rfind("\n\n"), body.rfind("\n---"))
-    last_sentence = len(body) - len(sentences(body[-_LONGEST_REMARK:])[-1]) if body else 0
-    for start in (paragraph, last_sentence):
-        if start > 0 and closings.match(_plain(text[start:].lstrip(_MARKUP + "-([\n"))):
+def _remark_length(line: str) -> int:
+    """Characters of a line up to its first colon or sentence end, with what closes it."""
+    colon = regex.search(r":\**(?=\s|$)|：\**", line)
+    return min(len(sentences(line)[0]) if line else 0, colon.end() if colon else len(line))
+
+
+def _closing_start(text: str, phrases: Phrases) -> int:
+    """Where closing remarks begin: the last paragraph if it is one, else the last sentence; then the same by
+    patterns."""
+    end = _remark_start(text, phrases.closings)
+    for _ in range(_MOST_CLOSINGS):
+        start = phrases.patterns.closing_to_cut(text[:end])
+        if start == end:
+            break
+        end = start
+    return end
+
+
+def _remark_start(text: str, closings: regex.Pattern[str]) -> int:
+    for start in closing_starts(text.rstrip()):
+        if closings.match(_plain(text[start:].lstrip(_MARKUP + "-([\n"))):
             return start
     return len(text)
 

@@ -1,7 +1,7 @@
 """Phrases by which models talk about the task: what to cut from a reply's edges, what is a refusal."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import regex
 
 from mga.config import CleaningRules
 from mga.errors import InputError
+from mga.expand.patterns import Patterns, load_patterns
 from mga.records import content_id
 
 BUILT_IN = Path(__file__).parent / "phrases.toml"
@@ -17,21 +18,23 @@ _LISTS = ("openings", "closings", "refusals")
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
-    """Compiled patterns; each matches at the start of the piece it is tried on."""
+    """Compiled expressions, each of which matches at the start of the piece it is tried on, and the phrases found in
+    this corpus."""
 
     openings: regex.Pattern[str]
     closings: regex.Pattern[str]
     refusals: regex.Pattern[str]
+    patterns: Patterns = field(default_factory=Patterns)
 
     @property
     def fingerprint(self) -> str:
-        """Names the exact patterns."""
+        """Names the exact expressions."""
         return content_id(self.openings.pattern, self.closings.pattern, self.refusals.pattern)[:12]
 
 
 def phrases_of(rules: CleaningRules) -> Phrases:
     """The phrases that cleaning by these rules looks for."""
-    return load_phrases(rules.phrases)
+    return replace(load_phrases(rules.phrases), patterns=load_patterns(rules.patterns))
 
 
 @cache
@@ -49,7 +52,8 @@ def load_phrases(path: str | None = None) -> Phrases:
     for name, given in lists.items():
         if not (isinstance(given, list) and all(isinstance(pattern, str) for pattern in given)):
             raise InputError(f"The phrases {file}: {name} must be a list of strings.")
-    return Phrases(*(_compile(file, name, lists.get(name, [])) for name in _LISTS))
+    openings, closings, refusals = (_compile(file, name, lists.get(name, [])) for name in _LISTS)
+    return Phrases(openings, closings, refusals)
 
 
 def _compile(file: Path, name: str, patterns: list[str]) -> regex.Pattern[str]:

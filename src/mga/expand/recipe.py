@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Fingerprints of the prompts in use, by task, and of a phrases file of the user's own."""
+        """Fingerprints of the prompts in use, by task, and of phrases and patterns other than the built-in."""
         together = self.config.pairing.recipe == "together"
         used = {
             "pairs": self.pairs_prompt if together else self.pair_prompt,
@@ -54,6 +54,8 @@ class Recipe:
         prints = {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
         if self.config.cleaning.phrases:
             prints["phrases"] = self.phrases.fingerprint
+        if self.config.cleaning.patterns:
+            prints["patterns"] = self.phrases.patterns.fingerprint
         return prints
 
 

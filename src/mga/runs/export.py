@@ -1,4 +1,4 @@
-"""Write a run's kept texts in another layout."""
+"""Write the kept texts of a run, or of what a verb on whole corpora has made of it, in another layout."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,9 +8,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mga.documents import PARQUET_ENDINGS
 from mga.errors import InputError
+from mga.runs.rows import readable, row_files, stage_record
 from mga.runs.run import Run
-from mga.store import KEPT_SCHEMA, shard_files, write_rows
+from mga.store import KEPT_SCHEMA, write_rows
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
 MGACORPUS_SCHEMA = pa.schema(
@@ -22,27 +24,50 @@ Row = dict[str, Any]
 
 
 def export(run: Run, schema: str, out: Path) -> int:
-    """Write the kept rows of a run under `out`, a file per shard; returns the number of rows.
+    """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file; returns the number of
+    rows.
 
-    Raises InputError for an unknown schema, a folder that is not empty, and a run without kept rows.
+    Raises InputError for an unknown schema, a folder that is not empty, a run without kept rows, rows that no run has
+    written, and a damaged file.
     """
     if schema not in SCHEMAS:
         raise InputError(f"Unknown schema {schema!r}; there are: {', '.join(SCHEMAS)}.")
-    run.record()
-    files = shard_files(run.folder / "kept")
+    stage = stage_record(run.folder)
+    if stage is None:
+        run.record()
+    elif "counts" not in stage:
+        raise InputError(
+            f"{run.folder} is not finished; give the mga {stage['verb']} command that writes it again first."
+        )
+    kept = run.folder / "kept"
+    files = row_files(kept)
     if not files:
-        raise InputError(f"{run.folder} has no kept texts yet.")
+        raise InputError(f"{run.folder} has no kept texts{'' if stage else ' yet'}.")
+    layout, convert = SCHEMAS[schema]
+    for file in files:
+        _check_written_by_a_run(file)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not an empty folder; choose another place.")
     if out.resolve().is_relative_to(run.folder.resolve()):
         raise InputError(f"{out} lies in the run itself; choose another place.")
-    layout, convert = SCHEMAS[schema]
     rows = 0
     for file in files:
-        converted = [convert(row) for row in pq.read_table(file).to_pylist()]
-        write_rows(out / file.name, converted, layout)
+        with readable(file):
+            converted = [convert(row) for row in pq.read_table(file).to_pylist()]
+        write_rows(out / file.relative_to(kept), converted, layout)
         rows += len(converted)
     return rows
+
+
+def _check_written_by_a_run(file: Path) -> None:
+    """Raise InputError unless the file has all columns of a run's kept rows."""
+    advice = "only what comes from a run of mga expand can be exported"
+    if not file.name.endswith(PARQUET_ENDINGS):
+        raise InputError(f"{file} is JSON Lines, which no run writes: {advice}.")
+    with readable(file):
+        present = pq.read_schema(file).names
+    if missing := [name for name in KEPT_SCHEMA.names if name not in present]:
+        raise InputError(f"{file} lacks the columns {', '.join(missing)}: {advice}.")
 
 
 def _mgacorpus(row: Mapping[str, Any]) -> Row:

@@ -1,7 +1,10 @@
-"""Look into a run from the terminal: how far it is, and originals beside what was written from them."""
+"""Look into a run from the terminal, or into a folder that a verb on whole corpora has written: how far it is, and
+originals beside what was written from them."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any
 
 import regex
@@ -13,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.expand.shard import ShardStats
+from mga.runs.rows import rows_in, stage_record
 from mga.runs.run import CONTINUE, Run
 from mga.runs.session import all_sessions
-from mga.store import read_rows
+from mga.store import read_json
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
 _UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
@@ -28,7 +32,9 @@ def printable(text: str) -> str:
 
 
 def status(run: Run) -> RenderableType:
-    """How far a run is, its counts, and what to do next."""
+    """How far a run (or a stage) is, its counts, and what to do next."""
+    if stage := stage_record(run.folder):
+        return _stage_status(run.folder, stage)
     record = run.record()
     stats = run.stats()
     journals = run.open_journals()
@@ -45,6 +51,33 @@ def status(run: Run) -> RenderableType:
     if waiting:
         lines.add_row("open shards", f"{len(journals):,} with {waiting:,} replies kept")
     return Group(Text(str(run.folder), style="bold"), lines, totals(stats, record["config"]["pairs"]))
+
+
+def _stage_status(folder: Path, stage: Mapping[str, Any]) -> RenderableType:
+    """Which verb wrote it from what, and what became of the rows."""
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("state", "complete" if "counts" in stage else f"not complete; {CONTINUE}")
+    lines.add_row("made by", f"mga {stage['verb']}")
+    lines.add_row("from", Text(printable(", ".join(stage.get("given", ())))))
+    counts = _stage_counts(folder, stage)
+    table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)
+    for name in ("rows", "kept"):
+        table.add_row(name, f"{counts[name]:,}")
+    table.add_row("dropped", f"{counts['rows'] - counts['kept']:,}")
+    for reason, count in sorted(counts["reasons"].items(), key=lambda item: -item[1]):
+        table.add_row("  because", f"{count:,}", Text(reason, style="dim"))
+    if "failed" in stage:
+        table.add_row("failed", f"{stage['failed']:,}", Text("in the run, as before", style="dim"))
+    return Group(Text(str(folder), style="bold"), lines, table)
+
+
+def _stage_counts(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of all files, or of those that are done."""
+    if "counts" in stage:
+        return dict(stage["counts"])
+    parts = [read_json(path) for path in sorted((folder / "parts").glob("*.json"))]
+    reasons = sum((Counter(part["reasons"]) for part in parts), Counter[str]())
+    return {"reasons": reasons, **{name: sum(part[name] for part in parts) for name in ("rows", "kept")}}
 
 
 def totals(stats: ShardStats, pairs: int) -> Table:
@@ -82,22 +115,36 @@ def totals(stats: ShardStats, pairs: int) -> Table:
 
 
 def examples(run: Run, n: int, dropped: bool, console: Console) -> Iterator[RenderableType]:
-    """Some documents of a run with what was written from each, kept or (`dropped`) not kept."""
-    run.record()
+    """Some documents of a run (or a stage) with what was written from each, kept or (`dropped`) not kept. Rows of a
+    corpus that no run has written are shown as they are."""
+    stage = stage_record(run.folder)
+    text_key = stage["settings"].get("text_key", "text") if stage else "text"
+    if stage is None:
+        run.record()
     folders = ["dropped", "failed"] if dropped else ["kept"]
-    rows = (row for folder in folders for row in read_rows(run.folder / folder))
+    rows = (row for folder in folders for row in rows_in(run.folder / folder))
     shown = 0
-    for _, group in islice(groupby(rows, key=lambda row: (row["chunk_id"], row["raw_text"])), n):
+    for _, group in islice(groupby(enumerate(rows), key=_source), n):
         shown += 1
-        yield _document(list(group), console.width)
+        yield _document([row for _, row in group], text_key, console.width)
     if not shown:
         yield Text(f"No {'dropped' if dropped else 'kept'} texts yet in {run.folder}. ({CONTINUE})")
 
 
-def _document(rows: list[dict[str, Any]], width: int) -> RenderableType:
-    original = Panel(Text(printable(rows[0]["raw_text"])), title="original", box=box.ROUNDED)
-    texts = [_rewrite(row) for row in rows]
-    parts: list[RenderableType] = [Rule(Text(printable(rows[0]["chunk_id"]), style="bold"))]
+def _source(numbered: tuple[int, dict[str, Any]]) -> tuple[object, ...]:
+    """The document a row was written from; a row that says nothing of it stands alone."""
+    number, row = numbered
+    return (row["chunk_id"], row["raw_text"]) if {"chunk_id", "raw_text"} <= row.keys() else (number,)
+
+
+def _document(rows: list[dict[str, Any]], text_key: str, width: int) -> RenderableType:
+    first = rows[0]
+    texts = [_rewrite(row, text_key) for row in rows]
+    name = str(first.get("chunk_id") or first.get("id") or "")
+    parts: list[RenderableType] = [Rule(Text(printable(name), style="bold"))]
+    if not first.get("raw_text"):
+        return Group(*parts, *texts)
+    original = Panel(Text(printable(first["raw_text"])), title="original", box=box.ROUNDED)
     if width < SIDE_BY_SIDE_WIDTH:
         return Group(*parts, original, *texts)
     table = Table.grid(expand=True)
@@ -107,20 +154,21 @@ def _document(rows: list[dict[str, Any]], width: int) -> RenderableType:
     return Group(*parts, table)
 
 
-def _rewrite(row: dict[str, Any]) -> Panel:
+def _rewrite(row: dict[str, Any], text_key: str) -> Panel:
     head = Text()
     for name in ("genre", "audience"):
-        if row[name]:
+        if row.get(name):
             head.append(f"{name}: ", style="bold")
-            head.append(f"{printable(row[name])}\n")
-    if row["score"] is not None:
+            head.append(f"{printable(str(row[name]))}\n")
+    if row.get("score") is not None:
         head.append(f"score: {row['score']} ", style="bold")
-        head.append(f"{printable(row['score_reason'] or '')}\n")
+        head.append(f"{printable(str(row.get('score_reason') or ''))}\n")
     if reason := row.get("reason"):
-        head.append(f"{reason}: ", style="bold red")
-        head.append(f"{printable(row['detail'] or '')}\n")
-    body = Text(printable(row["text"] or "(no text)"))
-    return Panel(Group(head, body), title=Text(f"{row['n_tokens'] or 0:,} tokens"), box=box.ROUNDED)
+        head.append(f"{printable(str(reason))}: ", style="bold red")
+        head.append(f"{printable(str(row.get('detail') or ''))}\n")
+    body = Text(printable(str(row.get(text_key) or "(no text)")))
+    tokens = Text(f"{row['n_tokens'] or 0:,} tokens") if "n_tokens" in row else None
+    return Panel(Group(head, body), title=tokens, box=box.ROUNDED)
 
 
 def _kinds(stats: ShardStats) -> dict[str, int]:
