@@ -6,7 +6,7 @@ TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers check format install clean \
-	bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
+	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -77,6 +78,17 @@ bench-engine: install
 bench-prefix: install
 	$(BIN)/python benchmarks/prefix.py $(INPUT) $(ARGS)
 
+CORPUS ?= corpus.parquet
+MEGABYTES ?= 500
+bench-corpus: install
+	$(BIN)/python benchmarks/corpus_data.py $(CORPUS) .bench-corpus --megabytes $(MEGABYTES)
+	$(BIN)/python benchmarks/dedup.py .bench-corpus --quality --peers
+	$(BIN)/python benchmarks/decontaminate.py .bench-corpus --documents 1000
+	$(BIN)/python benchmarks/decontaminate.py --quality
+	$(BIN)/python benchmarks/parquet.py .bench-corpus
+	$(BIN)/python benchmarks/patterns.py $(CORPUS)
+	$(BIN)/python benchmarks/diversity.py $(CORPUS)
+
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
 
@@ -87,4 +99,4 @@ bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
 
 clean:
-	rm -rf .venv .venv-torch .venv-vllm .venv-peers demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-vllm .venv-peers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,11 +10,14 @@ In one run, on the same weights with the same settings:
    takes as long.
 3. llama.cpp's batched decode: every sequence with a document as its prompt, all decoding at once, greedily. Prompts are
    read before, so no driver of this job comes near it.
-4. xllamacpp's defaults, one sequence among them, with the weights as they are shipped: the same expansion.
+4. The same expansion through xllamacpp's own server with nothing set but the model, and with the weights as they are
+   shipped: what one has who knows nothing of its settings.
 """
 
 import argparse
 import asyncio
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +43,16 @@ from mga.runs.session import SessionStats, all_sessions
 MODEL = "smollm2-135m"
 DECODED = 256  # tokens a sequence
 ENDLESS = {"temperature": 0.0, "ignore_eos": True}
-XLLAMACPP_DEFAULTS = {"sequences": 1, "batch": 512, "cache": "f16", "flash_attention": "auto", "speculation": "none"}
+DEFAULT_SERVER = f"""
+import sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.model_alias = {{"{MODEL}"}}
+params.verbosity = -1
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
 
 
 class Recorder(LlamaCppEngine):
@@ -108,11 +120,29 @@ async def batched_decode(config: ExpandConfig, source: str) -> tuple[LlamaCppSet
         await engine.close()
 
 
-def with_defaults(config: ExpandConfig, weights: Path, settings: LlamaCppSettings) -> SessionStats:
-    """The same expansion by the same recipe, with other weights and settings."""
-    uri = f"llamacpp:{weights}"
-    MODEL_SETTINGS[uri] = MODEL_SETTINGS[f"llamacpp:{MODEL}"]
-    with engine_for_llamacpp(lambda rest: LlamaCppEngine(rest, settings=settings)):
+@contextmanager
+def default_server(weights: Path) -> Iterator[str]:
+    """The address of xllamacpp's server with nothing set but the model, in a process of its own."""
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", DEFAULT_SERVER, str(weights)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdin and server.stdout
+        try:
+            address = next(line for line in server.stdout if line.startswith("http")).strip()
+            yield f"{address}/v1"
+        finally:
+            server.stdin.close()
+
+
+def with_defaults(config: ExpandConfig, weights: Path) -> SessionStats:
+    """The same expansion by the same recipe, through xllamacpp's server as it comes."""
+    with default_server(weights) as address:
+        uri = f"{address}#{MODEL}"
+        MODEL_SETTINGS[uri] = MODEL_SETTINGS[f"llamacpp:{MODEL}"]
         return expansion(config.model_copy(update={"engine": uri}))
 
 
@@ -140,8 +170,8 @@ def measure(source: str, documents: int, defaults: bool) -> None:
     if defaults:
         with tempfile.TemporaryDirectory() as folder:
             shipped = download(EMBEDDED_MODELS[MODEL], Path(folder))
-            stats = with_defaults(config, shipped, LlamaCppSettings.model_validate(XLLAMACPP_DEFAULTS))
-            row("mga expand by xllamacpp's defaults, 1 sequence", stats.seconds, stats.spent, rate)
+            stats = with_defaults(config, shipped)
+            row("the same through xllamacpp's server as it comes", stats.seconds, stats.spent, rate)
     cached = ours.spent.cached_tokens / ours.spent.prompt_tokens
     print(f"\n{ours.spent.requests:,} requests, {cached:.0%} of {ours.spent.prompt_tokens:,} prompt tokens from cache.")
 

@@ -15,6 +15,7 @@ from mga.errors import InputError, MgaError
 from mga.verbs.clean import clean
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
+from mga.verbs.diversity import diversity
 from mga.verbs.patterns import patterns
 
 app = typer.Typer(
@@ -238,7 +239,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate):
+for verb in (clean, patterns, dedup, decontaminate, diversity):
     app.command()(verb)
 
 

@@ -6,6 +6,7 @@ character is a word.
 """
 
 import sys
+import threading
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
@@ -36,6 +37,9 @@ _MIX, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
+_kept = threading.local()
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """The words of some texts, one text after the other.
@@ -57,11 +61,19 @@ def tokens_of(texts: pa.Array, unit: Unit = "word") -> Tokens:
     """The words (or letters) of an Arrow array of strings; null has none. Bytes that are no UTF-8 separate words."""
     data, offsets = string_buffers(texts)
     most = int(offsets[-1] - offsets[0]) // (2 if unit == "word" else 1) + len(texts)
-    hashes = np.empty(most, np.uint64)
-    starts, ends = np.empty(most, np.int32), np.empty(most, np.int32)
+    hashes, starts, ends = _room(most)
     found = np.zeros(len(texts) + 1, np.int64)
     count = _tokenize(data, offsets, folding(), unit == "character", hashes, starts, ends, found)
     return Tokens(hashes[:count].copy(), found, starts[:count].copy(), ends[:count].copy())
+
+
+def _room(words: int) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]:
+    """Arrays for so many words at least, this thread's own and used again: fresh memory costs more than to fill it."""
+    if getattr(_kept, "words", 0) < words:
+        _kept.words = words
+        _kept.arrays = np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.int32)
+    arrays: tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]] = _kept.arrays
+    return arrays
 
 
 def ngrams_of(tokens: Tokens, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -91,6 +103,7 @@ def string_buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64
         return np.zeros(1, np.uint8), np.zeros(len(texts) + 1, np.int64)
     offsets = np.frombuffer(bounds, kind, len(texts) + 1, texts.offset * np.dtype(kind).itemsize)
     held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    held.flags.writeable = False  # writable or not, one type: compiled once
     return held, offsets.astype(np.int64)
 
 
