@@ -194,6 +194,10 @@ def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, sta
                 ends[count] = at - first
                 count += 1
                 inside = False
+                continue
+            while at < end and data[at] < 0x80 and fold[data[at]] != SEPARATOR:  # the rest of most words
+                value = (value ^ np.uint64(fold[data[at]])) * _STEP
+                at += 1
         if inside:
             hashes[count] = mixed(value)
             ends[count] = end - first
