@@ -36,8 +36,8 @@ NEW_GRAMS = (1, 3, 5)
 DISTINCT_GRAMS = (1, 2, 3)
 _ORIGIN_KEYS = ("chunk_id", "source_id", "raw_text")
 _LEVELS = 16
-ROWS_AT_ONCE = 512
-"""So few that the words of a piece stay in the processor's cache."""
+ROWS_AT_ONCE = 128
+"""So few that the words of a piece stay in the processor's cache, and that the allocator uses their memory again."""
 _MOST = (1 << 64) - 1
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIGURES = np.dtype(
