@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mga.config import ExpandConfig
-from mga.documents import find_files, read
+from mga.documents import find_files
 from mga.engines.engine import Engine, Reply, Request
 from mga.expand.limits import Limits, measure_limits
 from mga.expand.recipe import Recipe
+from mga.reading import read
 from mga.records import Document, Usage
 
 

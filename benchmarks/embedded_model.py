@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mga.config import load_config
-from mga.documents import find_files, read
+from mga.documents import find_files
 from mga.engines.engine import Reply
 from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, download, requantize
 from mga.engines.llamacpp.engine import LlamaCppEngine
@@ -25,6 +25,7 @@ from mga.expand.limits import measure_limits
 from mga.expand.pairs import draw_seeds
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
+from mga.reading import read
 from mga.records import Document, Reformulation
 
 REWRITES = 2

@@ -18,13 +18,14 @@ from typing import Any
 
 from mga.chunks import chunk
 from mga.config import load_config
-from mga.documents import find_files, read
+from mga.documents import find_files
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.journal import Journal
 from mga.expand.limits import measure_limits
 from mga.expand.pairs import propose_pairs
 from mga.expand.recipe import Recipe
+from mga.reading import read
 from mga.records import Document, Pair
 
 CALM = {"temperature": 0.7, "top_p": 0.95}

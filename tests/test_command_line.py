@@ -1,6 +1,5 @@
 """The commands as a user runs them: what they print, what they leave behind, and how they refuse."""
 
-import asyncio
 import gzip
 import json
 import os
@@ -9,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,14 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from servers import CHAT, TOKENIZE, ChatServer, status
 
 from mga.cli import main
-from mga.config import ExpandConfig
 from mga.expand.phrases import load_phrases
-from mga.runs import on_this_machine, progress
-from mga.runs.run import Run
+from mga.runs import progress
 
 GOOD = "scripted:"
 FLAWED = "scripted:?flaws=0.3"
@@ -213,34 +210,43 @@ def test_changed_input_is_refused(mga: Mga, tmp_path: Path) -> None:
     assert_refused(mga("expand", documents(tmp_path / "in.jsonl", 5), "--out", run, "--engine", GOOD), "input")
 
 
-def test_two_processes_on_one_run_are_refused(tmp_path: Path) -> None:
+def test_two_processes_on_one_run_share_the_work(tmp_path: Path) -> None:
+    given, alone, shared = documents(tmp_path / "in.jsonl", 40), tmp_path / "alone", tmp_path / "shared"
+    (tmp_path / "small.toml").write_text("shard_size = 4\n")
+    more = ("--config", tmp_path / "small.toml", "--engine")
+    assert in_a_process("expand", given, "--out", alone, *more, "scripted:").code == 0
+    command = ["expand", given, "--out", shared, *more, "scripted:?latency=0.05"]
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: in_a_process(*command), range(2)))
+    assert [said.code for said in both] == [0, 0]
+    assert [said.out for said in both] == [f"{shared}\n"] * 2
+    assert {part: tree(shared / part) for part in ("kept", "shards")} == {
+        part: tree(alone / part) for part in ("kept", "shards")
+    }
+    sessions = [json.loads(path.read_bytes()) for path in (shared / "sessions").iterdir()]
+    asked = [session["spent"]["requests"] for session in sessions]
+    assert len(asked) == 2
+    assert sum(asked) == sum(usage["requests"] for usage in stats(shared)["usage"].values())
+    assert min(asked) > 0.2 * sum(asked), "one of them has done almost everything"
+
+
+def test_a_run_at_work_is_seen_as_such_and_goes_on_when_its_only_worker_is_killed(tmp_path: Path) -> None:
     given, run = documents(tmp_path / "in.jsonl"), tmp_path / "run"
     command = [sys.executable, "-m", "mga.cli", "expand", str(given), "--out", str(run), "--engine"]
     first = subprocess.Popen([*command, "scripted:?latency=600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = monotonic() + 20
-        while not (run / "run.json").exists():
+        while not list((run / "claims").glob("[!.]*.json")):
             assert first.poll() is None, "the first process ended by itself"
             assert monotonic() < deadline, "the first process never began"
-        assert_refused(in_a_process("expand", given, "--out", run, "--engine", GOOD), "process", str(run))
         watching = in_a_process("status", run)
         assert watching.code == 0
-        assert "not complete" in watching.out
+        assert "at work: 1 worker" in watching.out
     finally:
         first.kill()
         first.wait(10)
     assert in_a_process("expand", given, "--out", run, "--engine", GOOD).code == 0
-
-
-def test_a_finished_run_gives_its_folder_back(tmp_path: Path) -> None:
-    """Also within one process, as when mga is used from Python."""
-    config = ExpandConfig(input=(str(documents(tmp_path / "in.jsonl")),), engine=GOOD)
-    quiet = progress.Progress(Console(stderr=True), quiet=True)
-    first, second = Run(tmp_path / "run"), Run(tmp_path / "run")
-    asyncio.run(on_this_machine.expand(config, first, quiet))
-    second.lock()
-    second.release()
-    assert first.stats().documents == 4
+    assert_adds_up(run)
 
 
 def test_quiet_prints_no_progress_and_no_problems(mga: Mga, tmp_path: Path) -> None:
@@ -493,7 +499,7 @@ def test_status_of_a_stopped_run_changes_nothing(mga: Mga, finished: Path) -> No
     for file in (finished / "stats.json", finished / "shards" / "00001.json"):
         file.unlink()
     line = b'["key","pairs","text","stop",1,1,0,[]]\n'
-    (finished / "journal" / "00001.jsonl").write_bytes(line * 2 + line[:10])
+    (finished / "journal" / "00001.somebody.jsonl").write_bytes(line * 2 + line[:10])
     before = tree(finished)
     said = mga("status", finished)
     assert said.code == 0

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,21 @@ import pytest
 
 DOCUMENTS = 40
 SHARDS = 6  # of 7 rows
-KILLS_WHILE_ASKING = 16
+KILLS = 16
 DEADLINE_S = 20.0
-POLLS_AT_THE_PIPE = 40
 STAGES = ("kept", "dropped", "failed", "shards")
+STEPS = (  # of publishing, in order: the process dies before each of them
+    "write_rows {shard}.*.kept.parquet",
+    "write_rows {shard}.*.dropped.parquet",
+    "write_json {shard}.*.shards.json",
+    "create {shard}.won",
+    "move {shard}.*.kept.parquet",
+    "move {shard}.*.dropped.parquet",
+    "move {shard}.*.shards.json",
+    "delete {shard}.won",
+    "delete {shard}.*.jsonl",
+    "delete {shard}.1.json",
+)
 
 _SUBJECTS = "the old ferry,a careful gardener,the mountain railway,our village baker,the night watch,a young surgeon"
 _VERBS = "measured,repaired,described,forgot,carried,painted,counted,rebuilt"
@@ -49,15 +59,29 @@ class Folder:
         return self.path / "run"
 
     @property
+    def deleted_journals(self) -> Path:
+        return self.path / "journals"
+
+    @property
     def log(self) -> Path:
         return self.path / "asked.log"
 
-    def start(self, latency: float, **how: object) -> subprocess.Popen[str]:
-        """`mga expand` in a process of its own."""
+    def start(self, latency: float, die_at: str = "", **how: object) -> subprocess.Popen[str]:
+        """`mga expand` in a process of its own, which dies before a step of publishing."""
         engine = f"scripted:?latency={latency}&flaws=0.2&faults=0.05&log={self.log}"
-        command = [sys.executable, "-m", "mga.cli", "expand", "--config", str(self.path.parent / "settings.toml")]
+        self.deleted_journals.mkdir(exist_ok=True)
+        environment = os.environ | {"DIE_AT": die_at, "KEEP_JOURNALS": str(self.deleted_journals)}
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("dying.py")),
+            "expand",
+            "--config",
+            str(self.path.parent / "settings.toml"),
+        ]
         command += ["--out", str(self.out), "--engine", engine]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **how
+        )  # type: ignore[call-overload, no-any-return]
 
     def finish(self) -> str:
         """`mga expand` to its end; what it said."""
@@ -75,8 +99,16 @@ class Folder:
     def shard_done(self, shard: int) -> bool:
         return (self.out / "shards" / f"{shard:05}.json").exists()
 
-    def journal(self, shard: int) -> Path:
-        return self.out / "journal" / f"{shard:05}.jsonl"
+    def journals(self) -> list[Path]:
+        """Every journal that ever was, also of shards that are published."""
+        open_ones = list((self.out / "journal").glob("*.jsonl"))
+        names = {path.name for path in open_ones}
+        return open_ones + [path for path in self.deleted_journals.iterdir() if path.name not in names]
+
+    def answered(self) -> set[str]:
+        """Keys of all requests whose reply stands in a whole line of a journal."""
+        lines = [line for path in self.journals() for line in path.read_bytes().split(b"\n")[:-1]]
+        return {orjson.loads(line)[0] for line in lines}
 
     def result(self) -> dict[str, bytes]:
         """Every file that a finished run must have in common with every other run on the same input."""
@@ -130,45 +162,13 @@ def uninterrupted(room: Path) -> Folder:
     return folder
 
 
-class Witness:
-    """Sees every line that ever reached a journal, also after the journal's shard is published and it is deleted:
-    a second name (hard link) is given to every journal before a process starts."""
-
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-        self.names = folder.path / "journals"
-        self.names.mkdir()
-
-    def watch(self) -> None:
-        for shard in range(SHARDS):
-            name, journal = self.names / f"{shard:05}", self.folder.journal(shard)
-            if name.exists() or self.folder.shard_done(shard):
-                assert name.exists() or not self.folder.shard_done(shard), "a shard was finished unwatched"
-                continue
-            journal.parent.mkdir(exist_ok=True)
-            journal.touch()
-            os.link(journal, name)
-
-    def keys(self) -> set[str]:
-        """Keys of all requests whose reply stands in a whole line."""
-        lines = [line for name in self.names.iterdir() for line in name.read_bytes().split(b"\n")[:-1]]
-        return {orjson.loads(line)[0] for line in lines}
-
-    def lines(self, shard: int) -> int:
-        return (self.names / f"{shard:05}").read_bytes().count(b"\n")
-
-
-def test_twenty_kills_change_nothing_and_cost_nothing(room: Path, uninterrupted: Folder) -> None:
-    """Sixteen kills at moments counted in requests, the first at the first, the last near the end; four while a
-    shard is being published, one in each step of it."""
+def test_sixteen_kills_change_nothing_and_cost_nothing(room: Path, uninterrupted: Folder) -> None:
+    """At moments counted in requests, the first at the first, the last near the end."""
     folder = new_folder(room, "killed")
-    witness = Witness(folder)
     wanted = len(set(uninterrupted.log_lines()))
     rng = Random(7)
-    moments = sorted(rng.sample(range(2, wanted - 40), KILLS_WHILE_ASKING - 2))
-    plan: list[int | str] = [1, *moments, wanted - 20]
-    for place, stage in zip((13, 10, 7, 4), STAGES, strict=True):
-        plan.insert(place, stage)
+    moments = sorted(rng.sample(range(2, wanted - 40), KILLS - 2))
+    plan = [1, *moments, wanted - 20]
     before = killed = 0
     answered: set[str] = set()
     published = set()
@@ -179,26 +179,37 @@ def test_twenty_kills_change_nothing_and_cost_nothing(room: Path, uninterrupted:
 
     for moment in plan:
         before = len(folder.log_lines())
-        if isinstance(moment, int):
-            _kill_at(folder, moment)
-        else:
-            _kill_while_publishing(folder, witness, uninterrupted, moment)
+        _kill_at(folder, moment)
         killed += 1
         check_nothing_answered_was_asked()
         published.add(sum(folder.shard_done(shard) for shard in range(SHARDS)))
-        witness.watch()
         if killed == len(plan) // 2:
             _cut_last_line(folder)
-        answered = witness.keys()
+        answered = folder.answered()
 
     before = len(folder.log_lines())
     folder.finish()
     check_nothing_answered_was_asked()
-    assert killed == 20
     assert min(published) == 0 < max(published) < SHARDS, "kills must land before and after shards were published"
     assert set(folder.log_lines()) == set(uninterrupted.log_lines())
     assert folder.result() == uninterrupted.result()
     assert not list(folder.out.glob("**/*.writing"))
+    assert sorted(path.name for path in folder.out.iterdir()) == sorted(
+        path.name for path in uninterrupted.out.iterdir()
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_death_at_any_step_of_publishing_is_made_good(room: Path, uninterrupted: Folder, step: str) -> None:
+    folder = new_folder(room, f"step-{STEPS.index(step)}")
+    process = folder.start(latency=0.002, die_at=step.format(shard="00002"))
+    process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == -signal.SIGKILL
+    before, answered = len(folder.log_lines()), folder.answered()
+    folder.finish()
+    assert not answered & set(folder.log_lines()[before:])
+    assert folder.result() == uninterrupted.result()
+    assert list((folder.out / "journal").iterdir()) == []
 
 
 def _kill_at(folder: Folder, moment: int) -> None:
@@ -215,58 +226,11 @@ def _kill_at(folder: Folder, moment: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def _kill_while_publishing(folder: Folder, witness: Witness, uninterrupted: Folder, stage: str) -> None:
-    """Kill a process just before it writes a stage's file of an open shard. A pipe in the place of the file beside
-    makes it wait there, since nobody reads from it."""
-    has_file = [s for s in range(SHARDS) if list((uninterrupted.out / stage).glob(f"{s:05}.*"))]
-    shard = next(s for s in has_file if not folder.shard_done(s))
-    pipe = folder.out / stage / f".{shard:05}.{'json' if stage == 'shards' else 'parquet'}.writing"
-    pipe.parent.mkdir(exist_ok=True)
-    pipe.unlink(missing_ok=True)
-    os.mkfifo(pipe)
-    usage = orjson.loads((uninterrupted.out / "shards" / f"{shard:05}.json").read_bytes())["usage"]
-    replies = sum(spent["requests"] for spent in usage.values())
-    earlier = [
-        folder.out / part / f"{shard:05}.parquet"
-        for part in STAGES[: STAGES.index(stage)]
-        if (uninterrupted.out / part / f"{shard:05}.parquet").exists()
-    ]
-    process = folder.start(latency=0.002)
-    stood = 0
-
-    def stands_at_the_pipe() -> bool:
-        nonlocal stood
-        there = witness.lines(shard) == replies and all(path.exists() for path in earlier)
-        stood = stood + 1 if there else 0
-        return stood > POLLS_AT_THE_PIPE  # all before it is done, and has been for a while
-
-    until(stands_at_the_pipe, process)
-    kill(process)
-    assert process.returncode == -signal.SIGKILL
-    assert not folder.shard_done(shard)
-    assert folder.journal(shard).exists(), "a journal must outlive its shard's publishing"
-    pipe.unlink()
-
-
-def test_a_kill_before_the_journal_is_deleted_leaves_no_journal(room: Path, uninterrupted: Folder) -> None:
-    """Between the file that makes a shard done and the deletion of its journal lies a moment too short to hit."""
-    folder = Folder(room / "between")
-    shutil.copytree(uninterrupted.path, folder.path)
-    (folder.out / "stats.json").unlink()
-    folder.journal(2).write_bytes(b'["key","pairs","text","stop",1,1,0,[]]\n')
-    before = len(folder.log_lines())
-    folder.finish()
-    assert len(folder.log_lines()) == before, "a finished run asked again"
-    assert folder.result() == uninterrupted.result()
-    assert list((folder.out / "journal").iterdir()) == []
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stop_keeps_what_was_received_and_says_how_to_continue(
     room: Path, uninterrupted: Folder, number: signal.Signals
 ) -> None:
     folder = new_folder(room, number.name)
-    witness = Witness(folder)
 
     # An engine that never answers: a second signal does not wait for the grace.
     process = folder.start(latency=600.0)
@@ -278,7 +242,6 @@ def test_a_stop_keeps_what_was_received_and_says_how_to_continue(
     hurried = kill(process, number)
     assert process.returncode == 130, hurried
     assert monotonic() - begun < 4
-    witness.watch()
 
     # An engine that answers soon: what is in flight is finished and kept.
     process = folder.start(latency=0.05)
@@ -289,7 +252,7 @@ def test_a_stop_keeps_what_was_received_and_says_how_to_continue(
     assert monotonic() - begun < 4
     assert "stopping" in said
     assert not (folder.out / "stats.json").exists()
-    answered, asked = witness.keys(), folder.log_lines()
+    answered, asked = folder.answered(), folder.log_lines()
     failed = orjson.loads((uninterrupted.out / "stats.json").read_bytes())["outcomes"]["failed"]
     assert len(set(asked) - answered) <= failed, "more than the refused requests were asked and not kept"
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import fsspec
@@ -10,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from mga.documents import count_rows, find_files, fingerprint, read
+from mga.documents import find_files, fingerprint
 from mga.errors import InputError, StopError
+from mga.reading import Reader, count_rows, read
 from mga.records import Document, Problem, content_id
 
 FIRST = b'{"id": "first", "text": "The first good row."}\n'
@@ -76,7 +80,7 @@ def test_a_bad_row_is_one_problem_and_its_neighbours_are_read(write: Write, row:
     assert [d.source_id for d in documents] == ["first", "last"]
     assert [(p.file, p.row, p.kind) for p in problems] == [("some.jsonl", 1, kind)]
     assert str(problems[0]).startswith("some.jsonl, row 2: ")
-    assert count_rows(find_files([str(path)])) == 3
+    assert count_rows(find_files([str(path)])) == [3]
 
 
 GOOD_TEXTS = {
@@ -122,7 +126,7 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_read_over(write: Write) -> N
     documents, problems = rows_of(path)
     assert not problems
     assert [(d.source_id, d.position) for d in documents] == [("first", "0:0"), ("last", "0:4")]
-    assert count_rows(find_files([str(path)])) == 2
+    assert count_rows(find_files([str(path)])) == [2]
 
 
 def test_the_last_row_needs_no_newline(write: Write) -> None:
@@ -145,7 +149,7 @@ def test_packing_is_told_by_the_bytes_and_not_by_the_name(
     documents, problems = rows_of(path)
     assert [d.source_id for d in documents] == ["first", "last"]
     assert not problems
-    assert count_rows(find_files([str(path)])) == 2
+    assert count_rows(find_files([str(path)])) == [2]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
@@ -160,7 +164,7 @@ def test_a_packed_file_that_breaks_off_is_one_problem_after_its_readable_rows(
     assert abs(len(documents) - 400 * share) < 60
     assert [(p.row, p.kind) for p in problems] == [(None, "damaged_file")]
     assert f"after {len(documents)} rows" in problems[0].what
-    assert count_rows(find_files([str(path)])) == len(documents)
+    assert count_rows(find_files([str(path)])) == [len(documents) + 1]
 
 
 def table(path: Path, **columns: object) -> Path:
@@ -184,7 +188,7 @@ def test_null_and_empty_texts_in_parquet_are_one_problem_each(tmp_path: Path) ->
     documents, problems = rows_of(path)
     assert [d.source_id for d in documents] == ["a"]
     assert [(p.row, p.kind) for p in problems] == [(1, "text_not_string"), (2, "empty_text")]
-    assert count_rows(find_files([str(path)])) == 3
+    assert count_rows(find_files([str(path)])) == [3]
 
 
 def test_parquet_without_the_text_column_is_one_problem_that_lists_its_columns(tmp_path: Path) -> None:
@@ -214,7 +218,7 @@ def test_parquet_text_that_is_not_utf8_is_one_problem_and_its_neighbours_are_rea
 def test_parquet_without_rows_is_no_problem_and_no_document(tmp_path: Path) -> None:
     path = table(tmp_path / "none.parquet", id=pa.array([], pa.string()), text=pa.array([], pa.string()))
     assert rows_of(path) == ([], [])
-    assert count_rows(find_files([str(path)])) == 0
+    assert count_rows(find_files([str(path)])) == [0]
 
 
 @pytest.mark.parametrize("name", ["empty.jsonl", "empty.parquet", "empty.jsonl.gz"])
@@ -268,8 +272,8 @@ def test_urls_of_any_file_system_are_read() -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/corpus/a.jsonl", FIRST)
     memory.pipe("/corpus/b.jsonl.gz", gzip.compress(LAST))
-    for given in ("memory://corpus", "memory://corpus/*"):
-        assert [d.source_id for d in rows_of(given)[0]] == ["first", "last"]
+    for url in ("memory://corpus", "memory://corpus/*"):
+        assert [d.source_id for d in rows_of(url)[0]] == ["first", "last"]
     assert [d.source_id for d in rows_of("memory://corpus/b.jsonl.gz")[0]] == ["last"]
 
 
@@ -326,10 +330,6 @@ def test_the_fingerprint_tells_content_and_order_and_not_the_place(write: Write,
     assert fingerprint(swapped[0]) != fingerprint(swapped[1])
 
 
-def test_rows_of_a_great_input_are_not_counted(write: Write) -> None:
-    assert count_rows(find_files([str(write("some.jsonl", FIRST))]), at_most_bytes=10) is None
-
-
 @pytest.mark.parametrize(
     "fault", [TimeoutError("read timed out"), ConnectionResetError("reset"), OSError(5, "I/O error")]
 )
@@ -348,10 +348,7 @@ def test_a_read_error_that_may_pass_stops_and_is_never_taken_for_damage(
 
         def seek(self, _place: int) -> None: ...
 
-        def __enter__(self) -> "Failing":
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
+        def close(self) -> None: ...
 
         def __iter__(self) -> "Failing":
             return self
@@ -375,3 +372,53 @@ def test_an_id_column_that_cannot_hold_ids_is_not_read(tmp_path: Path) -> None:
     documents, problems = rows_of(file)
     assert [d.source_id for d in documents] == [content_id("first text"), content_id("second text")]
     assert problems == []
+
+
+def several(tmp_path: Path, write: Write) -> list[Path]:
+    """Files of all kinds: Parquet in small row groups, one of them damaged, packed lines that break off, blanks."""
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    for path in paths:
+        texts = [content_id(path.name, i) for i in range(1500)]
+        pq.write_table(pa.table({"text": texts}), path, row_group_size=700, use_dictionary=False)
+    data = bytearray(paths[1].read_bytes())
+    start = pq.ParquetFile(paths[1]).metadata.row_group(1).column(0).data_page_offset
+    data[start + 200 : start + 600] = bytes(400)
+    paths[1].write_bytes(data)
+    packed = gzip.compress(ROWS)
+    paths += [
+        write("c.jsonl.gz", packed[: len(packed) // 2]),
+        write("d.jsonl", b"\xef\xbb\xbf\n" + FIRST + b"\n" + LAST),
+    ]
+    paths += [write("e.parquet", b"PAR1 and no more"), write("f.jsonl", b"")]
+    return paths
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(data=st.data())
+def test_ranges_in_any_order_are_the_rows_of_the_whole(tmp_path: Path, write: Write, data: st.DataObject) -> None:
+    files = find_files([str(path) for path in several(tmp_path, write)])
+    counts = count_rows(files)
+    whole = list(read(files))
+    total = sum(counts)
+    cuts = sorted(data.draw(st.sets(st.integers(0, total), max_size=12)) | {0, total})
+    ranges = list(pairwise(cuts))
+    reader = Reader(files, counts)
+    found = {start: list(reader.rows(start, stop)) for start, stop in data.draw(st.permutations(ranges))}
+    assert [row for start, _ in ranges for row in found[start]] == whole
+    reader.close()
+
+
+def test_damage_in_a_row_group_costs_the_rest_of_that_group_alone(tmp_path: Path, write: Write) -> None:
+    documents, problems = rows_of(several(tmp_path, write)[1])
+    lost = set(range(1500)) - {int(d.position.partition(":")[2]) for d in documents}
+    assert lost
+    assert min(lost) >= 700
+    assert max(lost) == 1399
+    assert [p.kind for p in problems] == ["damaged_file"]
+
+
+def test_rows_up_to_a_limit_are_counted_without_reading_on(write: Write) -> None:
+    files = find_files([str(write("a.jsonl", b'{"text": ""}\n' + FIRST)), str(write("b.jsonl", ROWS))])
+    assert count_rows(files, limit=1) == [2, 0]
+    assert count_rows(files, limit=3) == [2, 2]
+    assert count_rows(files, limit=1000) == [2, 400]

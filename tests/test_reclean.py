@@ -28,11 +28,11 @@ from mga.corpus.files import open_corpus
 from mga.errors import InputError
 from mga.expand.judge import is_judged
 from mga.expand.phrases import load_phrases
+from mga.outcomes import KEPT_SCHEMA, write_rows
 from mga.records import Document
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
 from mga.runs.run import Run
-from mga.store import KEPT_SCHEMA, write_rows
 from mga.verbs.clean import clean
 
 SENTENCES = {

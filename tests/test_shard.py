@@ -15,7 +15,7 @@ from mga.errors import StopError
 from mga.expand.flow import Kit
 from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
-from mga.expand.shard import Shard, ShardStats, expand_shard, shards
+from mga.expand.shard import Cut, Shard, ShardStats, expand_shard
 from mga.records import Document, Outcome, Problem, Usage
 
 BAD = Problem("a.jsonl", 3, "empty_text", "holds no word")
@@ -32,38 +32,23 @@ def documents(n: int, length: int = 1) -> list[Document]:
 
 
 @given(st.integers(0, 300), st.integers(1, 70))
-def test_shards_are_the_rows_in_order_and_none_is_larger_than_wanted(rows: int, size: int) -> None:
-    given_rows = documents(rows)
-    cut = list(shards(given_rows, size, frozenset()))
-    assert [row for shard in cut for row in shard.rows] == given_rows
-    assert [shard.index for shard in cut] == list(range(len(cut)))
-    assert all(0 < len(shard.rows) <= size for shard in cut)
+def test_shards_are_all_rows_in_order_and_none_is_larger_than_wanted(rows: int, size: int) -> None:
+    cut = Cut(rows, size)
+    shards = [cut[index] for index in range(len(cut))]
+    assert [row for shard in shards for row in shard] == list(range(rows))
+    assert all(0 < len(shard) <= size for shard in shards)
 
 
 def test_the_first_shards_are_small_and_double_up_to_the_size() -> None:
-    assert [len(shard.rows) for shard in shards(documents(120), 50, frozenset())] == [8, 16, 32, 50, 14]
-    assert [len(shard.rows) for shard in shards(documents(7), 3, frozenset())] == [3, 3, 1]
+    cut = Cut(120, 50)
+    assert [len(cut[index]) for index in range(len(cut))] == [8, 16, 32, 50, 14]
+    assert [len(Cut(7, 3)[index]) for index in range(3)] == [3, 3, 1]
 
 
-@given(st.integers(0, 200), st.integers(1, 40), st.frozensets(st.integers(0, 12)))
-def test_shards_that_are_done_are_left_out_and_the_others_stay_the_same(
-    rows: int, size: int, done: frozenset[int]
-) -> None:
-    whole = list(shards(documents(rows), size, frozenset()))
-    assert list(shards(documents(rows), size, done)) == [shard for shard in whole if shard.index not in done]
-
-
-def test_rows_are_read_only_as_they_are_wanted() -> None:
-    read = 0
-
-    def rows():  # type: ignore[no-untyped-def]
-        nonlocal read
-        for document in documents(100):
-            read += 1
-            yield document
-
-    next(shards(rows(), 50, frozenset()))
-    assert read == 8
+def test_a_shard_of_a_great_input_is_found_without_those_before_it() -> None:
+    cut = Cut(10**12, 1000)
+    assert len(cut) == 10**9 + 7 - 1
+    assert cut[len(cut) - 1].stop == 10**12
 
 
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(0, 9))
@@ -201,6 +186,6 @@ def test_a_shard_that_breaks_off_lets_the_error_through_and_holds_nobody_up() ->
 def test_the_sum_over_shards_is_the_figures_of_the_whole() -> None:
     rows = documents(12)
     whole = run_shard(Shard(0, tuple(rows)), pairs=2)[0]
-    parts = [run_shard(shard, pairs=2)[0] for shard in shards(rows, 5, frozenset())]
+    parts = [run_shard(shard, pairs=2)[0] for shard in (Shard(i, tuple(rows[i * 5 : i * 5 + 5])) for i in range(3))]
     assert whole is not None
     assert reduce(ShardStats.__add__, (part[1] for part in parts if part is not None)) == whole[1]

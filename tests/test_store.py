@@ -6,18 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mga.errors import InputError, StopError
+from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, read_rows, shard_files, write_rows
 from mga.records import Document, Drop, Outcome, Pair, Reformulation, Verdict
-from mga.store import (
-    DROPPED_SCHEMA,
-    KEPT_SCHEMA,
-    outcome_row,
-    read_json,
-    read_rows,
-    shard_files,
-    write_atomically,
-    write_json,
-    write_rows,
-)
+from mga.store import read_json, write_atomically, write_json
 
 
 @pytest.fixture

@@ -181,10 +181,15 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> ExpandConfig:
             raise InputError(f"The config {path} is not valid TOML: {error}.") from error
         if isinstance(values.get("input"), str):
             values["input"] = [values["input"]]
+    return load_settings(_merged(values, _given(flags)), path)
+
+
+def load_settings(values: Mapping[str, Any], source: object = None) -> ExpandConfig:
+    """Settings from plain values. Raises InputError that names the setting and the source."""
     try:
-        return ExpandConfig.model_validate(_merged(values, _given(flags)))
+        return ExpandConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(_explain(error, path)) from None
+        raise InputError(_explain(error, source)) from None
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -215,7 +220,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
+def _explain(error: ValidationError, path: object) -> str:
     first = error.errors()[0]
     names = _setting(first["loc"])
     where = ".".join(names)
@@ -236,7 +241,7 @@ def _setting(place: tuple[int | str, ...]) -> list[str]:
     return [str(part) for part in place if not str(part).startswith(members)]
 
 
-def _in(path: Path | None) -> str:
+def _in(path: object) -> str:
     return f" in {path}" if path else ""
 
 

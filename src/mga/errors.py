@@ -28,3 +28,7 @@ class UnreachableError(TryAgainError):
 
 class StopError(MgaError):
     """Nothing further can succeed (wrong key, wrong model name, disk full): the run stops, resumable."""
+
+
+class InterruptedRunError(MgaError):
+    """Stopped by the user. Everything received is kept."""

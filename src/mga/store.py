@@ -1,88 +1,29 @@
-"""Files that exist whole or not at all: write beside, force to disk, rename."""
+"""Files that exist whole or not at all, on a disk (written beside, forced to disk, renamed) or in an object store."""
 
+import fnmatch
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tenacity
 from upath import UPath
 
 from mga.errors import InputError, StopError
-from mga.records import Outcome
 
 Place: TypeAlias = Path | UPath
 """A file or folder: of this machine, or of an object store."""
 
-Stored = TypeVar("Stored", Path, UPath)
 Result = TypeVar("Result")
 PATIENCE_S = 600.0  # with an object store
 
-KEPT_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("source_id", pa.string()),
-        ("chunk_id", pa.string()),
-        ("genre", pa.string()),
-        ("audience", pa.string()),
-        ("score", pa.int8()),
-        ("score_reason", pa.string()),
-        ("expected_score", pa.float32()),
-        ("n_tokens", pa.int32()),
-        ("model", pa.string()),
-        ("prompt", pa.string()),
-        ("run", pa.string()),
-        ("raw_text", pa.string()),
-        ("cut_head", pa.string()),
-        ("cut_tail", pa.string()),
-    ]
-)
-"""`text` is the reply without what cleaning cut; cut_head + text + cut_tail is the reply. `raw_text` repeats for
-the pairs of a document and costs almost nothing: Parquet's dictionary stores it once."""
 
-DROPPED_SCHEMA = pa.schema([*KEPT_SCHEMA, ("reason", pa.string()), ("detail", pa.string())])
-
-
-def outcome_row(outcome: Outcome, model: str, prompt: str, run: str) -> dict[str, Any]:
-    """The flat row of an outcome; columns that do not apply are null."""
-    document, pair, text, verdict = outcome.document, outcome.pair, outcome.reformulation, outcome.verdict
-    return {
-        "id": outcome.id,
-        "text": text.text if text else None,
-        "source_id": document.source_id,
-        "chunk_id": document.chunk_id,
-        "genre": pair.genre if pair else None,
-        "audience": pair.audience if pair else None,
-        "score": verdict.score if verdict else None,
-        "score_reason": verdict.analysis if verdict else None,
-        "expected_score": verdict.expected if verdict else None,
-        "n_tokens": text.n_tokens if text else None,
-        "model": model,
-        "prompt": prompt,
-        "run": run,
-        "raw_text": document.text,
-        "cut_head": (text.head or None) if text else None,
-        "cut_tail": (text.tail or None) if text else None,
-        "reason": outcome.reason,
-        "detail": outcome.detail,
-    }
-
-
-def write_rows(path: Place, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Rows as one Parquet file, atomically; without rows, no file. Equal rows give equal bytes."""
-    if not rows:
-        delete(path)
-        return
-    table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema)
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
+def place(given: str | Path) -> Place:
+    """The file or folder that a path or a URL (`s3://bucket/run`) names."""
+    return UPath(str(given)) if "://" in str(given) else Path(given)
 
 
 def write_json(path: Place, value: object) -> None:
@@ -133,11 +74,29 @@ def create(path: Place, data: bytes) -> bool:
     return True
 
 
-def move(source: Stored, target: Stored) -> None:
+def exists(path: Place) -> bool:
+    """Whether there is a file under this name."""
+    return path.exists() if isinstance(path, Path) else _patiently(path, path.exists)
+
+
+def read(path: Place) -> bytes:
+    """A whole file. Raises FileNotFoundError when there is none."""
+    return path.read_bytes() if isinstance(path, Path) else _patiently(path, path.read_bytes)
+
+
+def listed(folder: Place, pattern: str) -> list[Place]:
+    """The files directly in a folder whose names match, by name; none when there is no folder. One listing."""
+    if isinstance(folder, Path):
+        return list[Place](sorted(folder.glob(pattern)))
+    return _patiently(folder, lambda: _listed_remotely(folder, pattern))
+
+
+def move(source: Place, target: Place) -> None:
     """Give a whole file another name in the same store, over what is there; nothing when it has been moved already."""
-    if not (isinstance(source, Path) and isinstance(target, Path)):
+    if not isinstance(source, Path):
         _patiently(source, lambda: _moved_remotely(source, target))
         return
+    target = Path(str(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
@@ -150,10 +109,21 @@ def move(source: Stored, target: Stored) -> None:
 
 def delete(path: Place) -> None:
     """No file under this name any more."""
-    if isinstance(path, Path):
-        path.unlink(missing_ok=True)
-    elif _patiently(path, path.exists):
-        _patiently(path, path.unlink)
+    with suppress(FileNotFoundError):
+        if isinstance(path, Path):
+            path.unlink()
+        else:
+            _patiently(path, path.unlink)
+
+
+def _listed_remotely(folder: UPath, pattern: str) -> list[Place]:
+    folder.fs.invalidate_cache(folder.path)
+    try:
+        names = folder.fs.ls(folder.path, detail=False)
+    except FileNotFoundError:
+        return []
+    files = (name.rstrip("/").rpartition("/")[2] for name in names)
+    return [folder / name for name in sorted(files) if fnmatch.fnmatchcase(name, pattern)]
 
 
 def _created_remotely(path: UPath, data: bytes) -> bool:
@@ -165,9 +135,9 @@ def _created_remotely(path: UPath, data: bytes) -> bool:
     return True
 
 
-def _moved_remotely(source: UPath, target: UPath) -> None:
+def _moved_remotely(source: UPath, target: Place) -> None:
     if source.exists():
-        source.fs.copy(source.path, target.path)
+        source.fs.copy(source.path, UPath(target).path)
         source.unlink()
 
 
@@ -177,7 +147,7 @@ def _patiently(path: UPath, work: Callable[[], Result]) -> Result:
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_not_exception_type((FileNotFoundError, PermissionError, FileExistsError)),
             stop=tenacity.stop_after_delay(PATIENCE_S),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=30),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=30),
             reraise=True,
         ):
             with attempt:
@@ -207,21 +177,8 @@ def _force(path: Path) -> None:
 def read_json(path: Place) -> Any:
     """The value in a JSON file. Raises InputError when it cannot be read."""
     try:
-        return orjson.loads(path.read_bytes())
+        return orjson.loads(read(path))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     except orjson.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: {error}.") from error
-
-
-def shard_files(folder: Place) -> list[Place]:
-    """The Parquet shards in a folder of a run, in order."""
-    return sorted(folder.glob("*.parquet"))
-
-
-def read_rows(folder: Place, columns: Sequence[str] | None = None) -> Iterable[dict[str, Any]]:
-    """All rows of a folder of a run in order, a batch in memory at a time."""
-    for file in shard_files(folder):
-        with file.open("rb") as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(1024, columns=columns):
-                yield from batch.to_pylist()

@@ -32,9 +32,10 @@ from mga.errors import InputError, StopError
 from mga.expand.clean import clean
 from mga.expand.judge import is_judged
 from mga.expand.phrases import Phrases, phrases_of
+from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, write_rows
 from mga.records import Document, Drop, Reformulation
 from mga.runs.run import Run
-from mga.store import DROPPED_SCHEMA, KEPT_SCHEMA, read_json, write_json, write_rows
+from mga.store import read_json, write_json
 
 Unjudged = Literal["drop", "keep"]
 Row = dict[str, Any]

@@ -6,6 +6,7 @@ survives `kill -9`; `sync`, called every second by the run, forces lines to the 
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -16,16 +17,20 @@ from mga.records import Usage
 
 
 class Journal:
-    """The replies of one shard by request key. Opened, it knows all whole lines a former process wrote."""
+    """The replies of one shard by request key. Opened, it knows all whole lines of its file, and of the `earlier`
+    contents of other processes' files."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: Iterable[bytes] = ()) -> None:
         self.path = path
         self._replies: dict[str, Reply] = {}
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)
         self._file: int | None = None
         self._unsynced = False
         self._size = 0
-        self._load()
+        for data in earlier:
+            self._load(data)
+        if path.exists():
+            self._size = self._load(path.read_bytes())
 
     def get(self, key: str) -> Reply | None:
         """The reply to the request with this key, if one was ever received."""
@@ -86,17 +91,18 @@ class Journal:
         self._replies[key] = reply
         return spent
 
-    def _load(self) -> None:
-        if not self.path.exists():
-            return
-        data = self.path.read_bytes()
-        self._size = data.rfind(b"\n") + 1
-        for line in data[: self._size].splitlines():
+    def _load(self, data: bytes) -> int:
+        """Know the replies in whole lines; returns the bytes of these."""
+        whole = data.rfind(b"\n") + 1
+        for line in data[:whole].splitlines():
             try:
                 key, purpose, *packed = orjson.loads(line)
-                self._remember(key, purpose, _unpacked(packed))
+                reply = _unpacked(packed)
             except (ValueError, TypeError):
                 continue  # damaged by the disk: that reply is asked for again
+            if key not in self._replies:  # a file and the copy of it hold the same lines
+                self._remember(key, purpose, reply)
+        return whole
 
 
 def _packed(reply: Reply) -> list[object]:

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, count, takewhile
 
 from pydantic import BaseModel, ConfigDict
 
 from mga.chunks import chunk
-from mga.documents import Row
 from mga.expand.flow import Kit, expand_document
+from mga.reading import Row
 from mga.records import Document, Outcome, Problem, Usage
 
 FIRST_SHARD_ROWS = 8
@@ -55,17 +55,28 @@ class ShardStats(BaseModel):
         return ShardStats.model_validate(sums)
 
 
-def shards(rows: Iterable[Row], size: int, done: frozenset[int]) -> Iterator[Shard]:
-    """The input cut into shards, without those that are done.
+class Cut:
+    """How an input of so many rows is cut into shards of `size` rows. The first are small (8, 16, 32, … rows), so that
+    the first results show early. Which rows a shard has depends on nothing else, so every worker cuts alike."""
 
-    The first shards are small (8, 16, 32, … rows up to `size`), so that the first results show early.
-    """
-    source = iter(rows)
-    index, rows_wanted = 0, min(size, FIRST_SHARD_ROWS)
-    while taken := tuple(islice(source, rows_wanted)):
-        if index not in done:
-            yield Shard(index, taken)
-        index, rows_wanted = index + 1, min(size, rows_wanted * 2)
+    def __init__(self, rows: int, size: int) -> None:
+        small = accumulate(takewhile(lambda n: n < size, (FIRST_SHARD_ROWS << i for i in count())), initial=0)
+        self._small = [start for start in small if start < rows]
+        self._rows, self._size = rows, size
+
+    def __len__(self) -> int:
+        if not self._small:
+            return 0
+        return len(self._small) - 1 + -(-(self._rows - self._small[-1]) // self._size)
+
+    def __getitem__(self, index: int) -> range:
+        """The rows of a shard, numbered over the whole input."""
+        start, stop = self._start(index), self._start(index + 1)
+        return range(start, min(stop, self._rows))
+
+    def _start(self, index: int) -> int:
+        beyond = index - (len(self._small) - 1)
+        return self._small[index] if beyond < 0 else self._small[-1] + beyond * self._size
 
 
 async def expand_shard(

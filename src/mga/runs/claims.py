@@ -12,6 +12,7 @@ A worker taken for dead may only have been stopped. It may go on with its shard;
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,10 +21,9 @@ from pathlib import Path
 
 import orjson
 from filelock import FileLock, Timeout
-from upath import UPath
 
 from mga.errors import StopError
-from mga.store import create, write_json
+from mga.store import Place, create, delete, listed, read, write_json
 
 LEASE_S = 60.0
 BEAT_EVERY_S = 10.0
@@ -38,101 +38,136 @@ class _Seen:
 
 
 class Claims:
-    """The claims of one worker on the shards of a run. `name` is this worker's."""
+    """The claims of one worker on the shards of a run. `name` is this worker's. Its threads may share it."""
 
-    def __init__(self, folder: UPath, lease_s: float = LEASE_S, now: Callable[[], float] = time.monotonic) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    def __init__(self, folder: Place, lease_s: float = LEASE_S, now: Callable[[], float] = time.monotonic) -> None:
+        self.name = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._claims = folder / "claims"
         self._workers = folder / "workers"
         self._lease_s = lease_s
         self._now = now
         self._beat = 0
+        self._generations: dict[int, int] = {}  # shard → latest one seen, of anybody
         self._held: dict[int, int] = {}  # shard → generation
+        self._holders: dict[tuple[int, int], str] = {}
         self._seen: dict[str, _Seen] = {}
+        self._beating: set[str | None] = set()
         self._alive: FileLock | None = None
+        self._ended = threading.Event()
 
     def begin(self) -> None:
-        """Show this worker to the others."""
+        """Show this worker to the others, and beat from now on, in a thread that nothing else holds up."""
         if isinstance(self._workers, Path):
             self._workers.mkdir(parents=True, exist_ok=True)
-            self._alive = FileLock(str(self._workers / f"{self.name}.lock"))
+            self._alive = FileLock(str(self._workers / f"{self.name}.lock"), thread_local=False)
             self._alive.acquire()
         self.beat()
+        threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
 
     def beat(self) -> None:
-        """Say that this worker lives; every `BEAT_EVERY_S` seconds, from a thread that nothing else holds up."""
+        """Say once that this worker lives."""
         self._beat += 1
-        write_json(self._workers / f"{self.name}.json", {"beat": self._beat, "host": socket.gethostname()})
+        write_json(self._workers / f"{self.name}.json", {"beat": self._beat, "host": _host(), "pid": os.getpid()})
+
+    def look(self) -> frozenset[int]:
+        """The shards that somebody has claimed, dead or alive; one listing."""
+        generations: dict[int, int] = {}
+        for path in listed(self._claims, "*.json"):
+            shard, generation, _ = path.name.split(".")
+            generations[int(shard)] = max(int(generation), generations.get(int(shard), 0))
+        self._generations = generations
+        return frozenset(generations)
 
     def take(self, shard: int) -> bool:
-        """Claim a shard that nobody holds, or whose holder is dead. False: somebody else works on it."""
-        generation, holder = self._last(shard)
-        if holder is not None and not self._is_dead(holder):
+        """Claim a shard that nobody held at the last look, or whose holder is dead. False: somebody else has it."""
+        generation = self._generations.get(shard, 0)
+        if generation and not self._is_dead(self._holder(shard, generation)):
             return False
         if not create(self._file(shard, generation + 1), orjson.dumps({"worker": self.name})):
             return False
-        self._held[shard] = generation + 1
+        self._held[shard] = self._generations[shard] = generation + 1
         return True
 
-    def give_back(self, shard: int) -> None:
-        """The shard is published, or this worker stops before it is."""
-        generation = self._held.pop(shard, None)
-        if generation is not None:
-            with suppress(FileNotFoundError):
-                self._file(shard, generation).unlink()
+    def lives(self, shard: int) -> bool:
+        """Whether the worker that holds a shard has been seen to beat."""
+        return self._holder(shard, self._generations.get(shard, 0)) in self._beating
 
-    def forget(self, shard: int) -> None:
-        """Delete what claims of dead workers are left of a published shard."""
-        for path in self._claims.glob(f"{shard:05}.*.json"):
-            with suppress(FileNotFoundError):
-                path.unlink()
+    def give_back(self, shard: int) -> None:
+        """The shard is published, or this worker stops before it is. Claims of the dead on it go as well."""
+        generation = self._held.pop(shard, 0)
+        for each in range(1, generation + 1):
+            delete(self._file(shard, each))
 
     def end(self) -> None:
         """Leave: everything held is given back, and the others see it at once."""
-        for shard in list(self._held):
-            self.give_back(shard)
-        with suppress(FileNotFoundError, StopError):
-            (self._workers / f"{self.name}.json").unlink()
+        self._ended.set()
+        with suppress(StopError):
+            for shard in list(self._held):
+                self.give_back(shard)
+            delete(self._workers / f"{self.name}.json")
         if self._alive is not None:
             self._alive.release()
-            (self._workers / f"{self.name}.lock").unlink(missing_ok=True)
+            Path(self._alive.lock_file).unlink(missing_ok=True)
 
-    def _file(self, shard: int, generation: int) -> UPath:
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(BEAT_EVERY_S):
+            with suppress(StopError):  # a store that is away: the others may take this worker for dead, and rightly
+                self.beat()
+
+    def _file(self, shard: int, generation: int) -> Place:
         return self._claims / f"{shard:05}.{generation}.json"
 
-    def _last(self, shard: int) -> tuple[int, str | None]:
-        """The latest generation of a shard's claim and who holds it; 0 and nobody when there is none."""
-        generations = {int(path.name.split(".")[1]): path for path in self._claims.glob(f"{shard:05}.*.json")}
-        if not generations:
-            return 0, None
-        last = max(generations)
-        try:
-            return last, str(orjson.loads(generations[last].read_bytes())["worker"])
-        except FileNotFoundError:  # given back a moment ago
-            return last, None
+    def _holder(self, shard: int, generation: int) -> str | None:
+        """Who made this claim; None when it was given back a moment ago."""
+        if (shard, generation) not in self._holders:
+            try:
+                data = read(self._file(shard, generation))
+            except FileNotFoundError:
+                return None
+            self._holders[shard, generation] = str(orjson.loads(data)["worker"])
+        return self._holders[shard, generation]
 
-    def _is_dead(self, worker: str) -> bool:
+    def _is_dead(self, worker: str | None) -> bool:
+        if worker is None:
+            return True  # it has given the shard back
         if worker == self.name:
             return False
         try:
-            beat = int(orjson.loads((self._workers / f"{worker}.json").read_bytes())["beat"])
+            beat = int(orjson.loads(read(self._workers / f"{worker}.json"))["beat"])
         except FileNotFoundError:
             return True  # it has left
         if self._was_killed_here(worker):
             return True
         seen = self._seen.get(worker)
         if seen is None or seen.beat != beat:
+            if seen is not None:
+                self._beating.add(worker)
             self._seen[worker] = _Seen(beat, self._now())
             return False
         return self._now() - seen.at > self._lease_s
 
     def _was_killed_here(self, worker: str) -> bool:
-        """A worker of this machine holds a lock as long as its process lives."""
-        lock = self._workers / f"{worker}.lock"
-        if self._alive is None or not worker.startswith(f"{socket.gethostname()}-") or not lock.exists():
-            return False
-        try:
-            with FileLock(str(lock), timeout=0):
-                return True
-        except Timeout:
-            return False
+        return self._alive is not None and _has_ended_here(self._workers, worker)
+
+
+def workers_at_work(folder: Place) -> int:
+    """How many workers of a run seem to live. For people: it trusts the clocks."""
+    workers = listed(folder / "workers", "[!.]*.json")
+    fresh = [path for path in workers if time.time() - path.stat().st_mtime < LEASE_S]
+    return sum(not _has_ended_here(folder / "workers", path.stem) for path in fresh)
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
+
+
+def _has_ended_here(workers: Place, worker: str) -> bool:
+    """Whether a worker of this machine has ended: it holds a lock as long as its process lives."""
+    lock = workers / f"{worker}.lock"
+    if not isinstance(lock, Path) or not worker.startswith(f"{_host()}-") or not lock.exists():
+        return False
+    try:
+        with FileLock(str(lock), timeout=0):
+            return True
+    except Timeout:
+        return False

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from mga.chunks import chunk
 from mga.config import ExpandConfig
-from mga.documents import InputFile, read
+from mga.documents import InputFile
 from mga.expand.judge import judge_request
 from mga.expand.limits import Limits, measure_limits
 from mga.expand.pairs import pairs_at_once, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
+from mga.reading import read
 from mga.records import Document, Pair, Problem, Reformulation
 from mga.words import estimate_tokens
 

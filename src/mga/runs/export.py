@@ -1,5 +1,6 @@
 """Write the kept texts of a run, or of what a verb on whole corpora has made of it, in another layout."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 
 from mga.documents import PARQUET_ENDINGS
 from mga.errors import InputError
+from mga.outcomes import KEPT_SCHEMA, write_rows
 from mga.runs.rows import readable, row_files, stage_record
 from mga.runs.run import Run
-from mga.store import KEPT_SCHEMA, write_rows
+from mga.store import Place, read
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
 MGACORPUS_SCHEMA = pa.schema(
@@ -23,7 +25,7 @@ _PLAIN_SCHEMA = pa.schema([field for field in KEPT_SCHEMA if field.name not in (
 Row = dict[str, Any]
 
 
-def export(run: Run, schema: str, out: Path) -> int:
+def export(run: Run, schema: str, out: Place) -> int:
     """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file; returns the number of
     rows.
 
@@ -48,24 +50,30 @@ def export(run: Run, schema: str, out: Path) -> int:
         _check_written_by_a_run(file)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not an empty folder; choose another place.")
-    if out.resolve().is_relative_to(run.folder.resolve()):
+    if _lies_in(out, run.folder):
         raise InputError(f"{out} lies in the run itself; choose another place.")
     rows = 0
     for file in files:
         with readable(file):
-            converted = [convert(row) for row in pq.read_table(file).to_pylist()]
-        write_rows(out / file.relative_to(kept), converted, layout)
+            converted = [convert(row) for row in pq.read_table(io.BytesIO(read(file))).to_pylist()]
+        write_rows(out / str(file)[len(str(kept)) + 1 :], converted, layout)
         rows += len(converted)
     return rows
 
 
-def _check_written_by_a_run(file: Path) -> None:
+def _lies_in(place: Place, folder: Place) -> bool:
+    if isinstance(place, Path) and isinstance(folder, Path):
+        return place.resolve().is_relative_to(folder.resolve())
+    return f"{place}/".startswith(f"{str(folder).rstrip('/')}/")
+
+
+def _check_written_by_a_run(file: Place) -> None:
     """Raise InputError unless the file has all columns of a run's kept rows."""
     advice = "only what comes from a run of mga expand can be exported"
     if not file.name.endswith(PARQUET_ENDINGS):
         raise InputError(f"{file} is JSON Lines, which no run writes: {advice}.")
-    with readable(file):
-        present = pq.read_schema(file).names
+    with readable(file), file.open("rb") as stream:
+        present = pq.read_schema(stream).names
     if missing := [name for name in KEPT_SCHEMA.names if name not in present]:
         raise InputError(f"{file} lacks the columns {', '.join(missing)}: {advice}.")
 

@@ -2,62 +2,78 @@
 
 import asyncio
 import signal
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+import platformdirs
 from fsspec.implementations.local import LocalFileSystem
 
 from mga.config import ExpandConfig
-from mga.documents import InputFile, Row, count_rows, find_files, fingerprint, read
+from mga.documents import InputFile, find_files, fingerprint
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.engine import Engine
-from mga.engines.journal import Journal
-from mga.errors import InputError, MgaError
-from mga.expand.flow import Kit
-from mga.expand.limits import Limits, measure_limits
+from mga.errors import InputError, InterruptedRunError, MgaError
+from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
-from mga.expand.shard import Shard, ShardStats, expand_shard, shards
-from mga.records import Problem
+from mga.expand.shard import ShardStats
+from mga.reading import count_rows
 from mga.runs.progress import Progress
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
-from mga.runs.session import WRITE_EVERY_S, Session
+from mga.runs.worker import Worker
+from mga.store import Place
 
 GRACE_S = 5.0
-SYNC_EVERY_S = 1.0
-PROBLEMS_SHOWN = 100
 
 
-class InterruptedRunError(MgaError):
-    """Stopped by the user. Everything received is kept."""
-
-
-async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardStats:
-    """Begin or continue a run and carry it to its end; returns the run's totals.
+async def expand(
+    config: ExpandConfig, run: Run, progress: Progress, *, wait: bool = True, only: int | None = None
+) -> ShardStats | None:
+    """Begin, continue or join a run and work until nothing is left to do; returns the run's totals, or None when
+    others are still at work and `wait` is not set. `only` is the one shard to do.
 
     Raises InputError and StopError with everything received kept, InterruptedRunError after Ctrl-C.
     """
     files = [file for file in find_files(config.input) if not _lies_in(file, run.folder)]
     if not files:
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
-    run.lock()
+    run.prepare()
+    async with _engines(config, _logs(run.folder), progress) as (writer, judge):
+        recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
+        limits = await measure_limits(recipe)
+        model, judge_model = writer.engine.model, judge.engine.model
+        identity = Identity(config.deciding(), fingerprint(files), model, judge_model, recipe.prompts)
+        run.begin(config, recipe, identity, lambda: count_rows(files, config.text_key, config.id_key, config.limit))
+        worker = Worker(config, run, files, (writer, judge), (recipe, limits), progress, wait=wait, only=only)
+        await _interruptible(worker)
+    if not run.is_complete():
+        return None
+    stats = run.complete()
+    run.leave()
+    return stats
+
+
+async def expand_here(config: ExpandConfig, run: Run, workers: int, progress: Progress) -> ShardStats | None:
+    """The same with several processes on this machine: this one, and others that take part until it ends."""
+    if workers == 1:
+        return await expand(config, run, progress)
+    run.submit(config)
+    command = [sys.executable, "-m", "mga.cli", "worker", str(run.folder), "--quiet"]
+    others = [await asyncio.create_subprocess_exec(*command) for _ in range(workers - 1)]
     try:
-        async with _engines(config, run.folder / LOGS, progress) as (writer, judge):
-            recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
-            limits = await measure_limits(recipe)
-            identity = Identity(
-                config.deciding(), fingerprint(files), writer.engine.model, judge.engine.model, recipe.prompts
-            )
-            run.begin(config, recipe, identity, _rows_to_do(config, files))
-            work = _Work(config, run, files, writer, judge, recipe, limits, progress)
-            await _interruptible(work)
-        return run.complete()
+        return await expand(config, run, progress)
     finally:
-        run.release()
+        for other in others:
+            with suppress(ProcessLookupError):
+                other.terminate()
+        await asyncio.gather(*(other.wait() for other in others))
+
+
+def _logs(folder: Place) -> Path:
+    """Where servers of our own write their logs; they cannot append to an object store."""
+    return folder / LOGS if isinstance(folder, Path) else platformdirs.user_log_path("mga") / folder.name
 
 
 @asynccontextmanager
@@ -81,15 +97,11 @@ async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # typ
             await client.engine.close()
 
 
-def _lies_in(file: InputFile, folder: Path) -> bool:
+def _lies_in(file: InputFile, folder: Place) -> bool:
     """Whether an input file is one that the run itself has written: a run may lie inside its input folder."""
-    return isinstance(file.fs, LocalFileSystem) and Path(file.url).resolve().is_relative_to(folder.resolve())
-
-
-def _rows_to_do(config: ExpandConfig, files: list[InputFile]) -> int | None:
-    """Rows a run will read, for the progress bar; with a limit, the documents it stops at."""
-    rows = count_rows(files)
-    return rows if rows is None or config.limit is None else min(rows, config.limit)
+    if isinstance(folder, Path):
+        return isinstance(file.fs, LocalFileSystem) and Path(file.url).resolve().is_relative_to(folder.resolve())
+    return f"{file.url}/".startswith(f"{folder.path.rstrip('/')}/")
 
 
 def _context(*engines: Engine) -> int | None:
@@ -97,98 +109,7 @@ def _context(*engines: Engine) -> int | None:
     return min(known, default=None)
 
 
-@dataclass
-class _Work:
-    """One process's work on a run."""
-
-    config: ExpandConfig
-    run: Run
-    files: list[InputFile]
-    writer: Client
-    judge: Client
-    recipe: Recipe
-    limits: Limits
-    progress: Progress
-
-    def __post_init__(self) -> None:
-        self.stopping = asyncio.Event()
-        self._session = Session(self.run.folder, [self.writer, self.judge])
-        self._journals: set[Journal] = set()
-        self._problems_shown = 0
-
-    async def carry(self) -> None:
-        """All open shards, the next one let in as soon as the last one's documents are."""
-        places = asyncio.Semaphore(self.writer.engine.documents_in_flight)
-        done = self.run.done()
-        self.progress.start(self.run.record()["rows"], self.run.stats(), self.config.pairs, [self.writer, self.judge])
-        try:
-            async with asyncio.TaskGroup() as both:
-                syncing = both.create_task(self._sync())  # its failure ends the work
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        for shard in shards(self._rows(), self.config.shard_size, done):
-                            admitted = asyncio.Event()
-                            group.create_task(self._one_shard(shard, places, admitted))
-                            await admitted.wait()
-                            if self.stopping.is_set():
-                                break
-                finally:
-                    syncing.cancel()
-        finally:
-            self.progress.stop()
-            self._session.write()
-            for journal in self._journals:
-                journal.close()
-
-    async def _one_shard(self, shard: Shard, places: asyncio.Semaphore, admitted: asyncio.Event) -> None:
-        journal = self.run.journal(shard.index)
-        self._journals.add(journal)
-        kit = Kit(
-            write=partial(self.writer.ask, journal=journal),
-            judge=partial(self.judge.ask, journal=journal),
-            recipe=self.recipe,
-            limits=self.limits,
-        )
-        result = await expand_shard(shard, kit, places, admitted, self.stopping, self.progress.outcomes)
-        if result is not None:
-            self.run.publish(shard.index, *result, journal)
-            self._journals.discard(journal)
-
-    def _rows(self) -> Iterator[Row]:
-        """The input, every problem said once in a line, and refused when it holds no document at all."""
-        first: Problem | None = None
-        documents = 0
-        config = self.config
-        for row in read(self.files, config.text_key, config.id_key, config.limit):
-            if isinstance(row, Problem):
-                first = first or row
-                self._show(row)
-            else:
-                documents += 1
-            yield row
-        if not documents:
-            raise InputError(f"The input holds no document. {first or 'It has no rows'}.")
-
-    def _show(self, problem: Problem) -> None:
-        self._problems_shown += 1
-        if self._problems_shown <= PROBLEMS_SHOWN:
-            self.progress.say(f"skipped: {problem}")
-        elif self._problems_shown == PROBLEMS_SHOWN + 1:
-            self.progress.say(f"skipped: more rows; all are listed in {self.run.folder / 'shards'}")
-
-    async def _sync(self) -> None:
-        """Force journals to the disk, and put down the figures of this session now and then."""
-        written = time.monotonic()
-        while True:
-            await asyncio.sleep(SYNC_EVERY_S)
-            for journal in list(self._journals):
-                await asyncio.to_thread(journal.sync)
-            if time.monotonic() - written > WRITE_EVERY_S:
-                self._session.write()
-                written = time.monotonic()
-
-
-async def _interruptible(work: _Work) -> None:
+async def _interruptible(work: Worker) -> None:
     """Carry the work. The first Ctrl-C lets in nothing new and grants what is in flight a few seconds."""
     loop = asyncio.get_running_loop()
     carrying = asyncio.create_task(work.carry())

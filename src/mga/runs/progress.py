@@ -64,6 +64,13 @@ class Progress:
         for outcome in outcomes:
             self._counts[outcome.status] += 1
 
+    def elsewhere(self, stats: ShardStats) -> None:
+        """Count a shard that another process has finished."""
+        rows = stats.documents + len(stats.problems)
+        self._chunks_done += rows
+        for status, count in stats.outcomes.items():
+            self._counts[status] += count
+
     def say(self, line: str) -> None:
         """A line that stays."""
         if not self._quiet:

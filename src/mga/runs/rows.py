@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,15 +11,15 @@ import zstandard
 
 from mga.documents import JSONL_ENDINGS, PARQUET_ENDINGS, decompressed
 from mga.errors import InputError
-from mga.store import read_json
+from mga.store import Place, exists, read_json
 
 AT_ONCE = 256
 
 
-def stage_record(folder: Path) -> dict[str, Any] | None:
+def stage_record(folder: Place) -> dict[str, Any] | None:
     """What stage.json says in a folder that a verb on whole corpora has written; None when there is none."""
     path = folder / "stage.json"
-    if not path.is_file():
+    if not exists(path):
         return None
     record = read_json(path)
     if not isinstance(record, dict) or not {"verb", "settings"} <= record.keys():
@@ -28,26 +27,27 @@ def stage_record(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def row_files(folder: Path) -> list[Path]:
+def row_files(folder: Place) -> list[Place]:
     """The files with rows in kept/, dropped/ or failed/, in order."""
     files = (path for path in folder.rglob("*") if path.name.endswith(PARQUET_ENDINGS + JSONL_ENDINGS))
     return sorted(path for path in files if path.is_file())
 
 
-def rows_in(folder: Path) -> Iterator[dict[str, Any]]:
+def rows_in(folder: Place) -> Iterator[dict[str, Any]]:
     """All rows of such a folder in order, some in memory at a time. Raises InputError for a damaged file."""
     for file in row_files(folder):
         with readable(file):
             if file.name.endswith(PARQUET_ENDINGS):
-                for batch in pq.ParquetFile(file).iter_batches(AT_ONCE):
-                    yield from batch.to_pylist()
+                with file.open("rb") as stream:
+                    for batch in pq.ParquetFile(stream).iter_batches(AT_ONCE):
+                        yield from batch.to_pylist()
             else:
                 with file.open("rb") as stream:
                     yield from (row for row in map(orjson.loads, decompressed(stream)) if isinstance(row, dict))
 
 
 @contextmanager
-def readable(file: Path) -> Iterator[None]:
+def readable(file: Place) -> Iterator[None]:
     """Turns what reading a damaged file raises into an InputError that names it."""
     try:
         yield

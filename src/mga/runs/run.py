@@ -1,16 +1,24 @@
 """The run folder: what was asked, what is done, what is open. Everything in it can be read with common tools.
 
-run.json    settings, versions, prompts, model, seed, fingerprint of the input
+run.json    settings, versions, prompts, model, seed, fingerprint and rows of the input
+settings.json             for workers on other machines: the command that began the run
 kept/ dropped/ failed/    outcomes, one Parquet file per shard
 shards/     one file per finished shard with its figures, written last: it makes the shard done
+open/       what is being published
+claims/ workers/          who works on what (claims.py)
 journal/    replies received for shards that are not done
 sessions/   a file for each process that worked on the run: how long, how fast, with which engines
 logs/       of servers that the run has started itself
 stats.json, README.md     totals and dataset card, written when the run is complete
+
+Publishing survives death and doubt. A worker puts its files into open/, each under its own name, and then creates
+`open/SHARD.won`, which only one can create; whoever comes by moves the winner's files to their places, the file in
+shards/ last. A worker that comes too late finds the shard done, or won, and deletes its files.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,26 +27,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from mga.config import ExpandConfig, differences
-from mga.engines.journal import Journal
+from mga.config import ExpandConfig, differences, load_settings
 from mga.errors import InputError, StopError
 from mga.expand.recipe import Recipe
-from mga.expand.shard import ShardStats
+from mga.expand.shard import Cut, ShardStats
+from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
 from mga.records import Outcome, content_id
+from mga.runs.journals import journaled
 from mga.store import (
-    DROPPED_SCHEMA,
-    KEPT_SCHEMA,
-    outcome_row,
+    Place,
+    as_json,
+    create,
+    delete,
+    exists,
+    listed,
+    move,
+    place,
     read_json,
     write_atomically,
     write_json,
-    write_rows,
 )
 
 LOGS = "logs"
 CONTINUE = "run the same command again to continue"
+_READ_AT_ONCE = 16
+_OUTCOMES = ("kept", "dropped", "failed")
+_SUPPORTING = ("claims", "workers", "open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,68 +71,92 @@ class Identity:
 
 
 class Run:
-    """A run folder, opened for work (one process at a time) or for looking."""
+    """A run folder, opened for work or for looking. Any number of processes may work on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path | Place) -> None:
+        self.folder: Place = place(folder) if isinstance(folder, str | Path) else folder
         self.id = ""
         self.model = ""
         self.prompt = ""
-        self._lock = FileLock(folder / ".lock")
+        self.rows: Sequence[int] = ()  # of each file of the input
+        self.cut = Cut(0, 1)
 
-    def begin(self, config: ExpandConfig, recipe: Recipe, identity: Identity, rows: int | None) -> None:
-        """Create the folder or continue in it. Raises InputError when it belongs to another run or is in use."""
+    def begin(self, config: ExpandConfig, recipe: Recipe, identity: Identity, count: Callable[[], list[int]]) -> None:
+        """Create the folder or continue in it; `count` is called when the input's rows are not known yet.
+
+        Raises InputError when the folder belongs to something else or to a run with other settings.
+        """
         self.id, self.model, self.prompt = identity.id, identity.model, identity.prompts["reformulate"]
         record = self.folder / "run.json"
-        if record.exists() and "identity" not in read_json(record):
+        if exists(record) and "identity" not in read_json(record):
             raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
-        others = [p.name for p in self.folder.iterdir() if not p.name.startswith(".") and p.name != LOGS]
-        if record.exists() and self._has_begun():
-            self._check_same(read_json(record), identity)
-            for shard in self.done():  # a kill may have come before publishing deleted it
-                self.journal(shard).remove()
-            return
-        if record.exists():
-            for problems_alone in (self.folder / "shards").glob("*.json"):
-                problems_alone.unlink()
-        elif others:
-            raise InputError(f"{self.folder} is not empty and no run ({min(others)}, …); choose another --out.")
-        write_json(
-            record,
-            {
-                "run": self.id,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "config": config.public(),
-                "identity": asdict(identity),
-                "rows": rows,
-                "context_tokens": recipe.context,
-                "versions": _versions(),
-            },
-        )
+        if not exists(record):
+            self._refuse_what_is_no_run()
+        elif not self._has_begun() and read_json(record)["run"] != self.id:
+            for problems_alone in listed(self.folder / "shards", "[!.]*.json"):
+                delete(problems_alone)
+            delete(record)
+        if not exists(record):
+            rows = count()
+            create(
+                record,
+                as_json(
+                    {
+                        "run": self.id,
+                        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                        "config": config.public(),
+                        "identity": asdict(identity),
+                        "rows": sum(rows),
+                        "rows_of_files": rows,
+                        "context_tokens": recipe.context,
+                        "versions": _versions(),
+                    }
+                ),
+            )
+        found = read_json(record)
+        self._check_same(found, identity)
+        self.rows = found["rows_of_files"]
+        self.cut = Cut(sum(self.rows), config.shard_size)
+        self._clear_up()
 
-    def _has_begun(self) -> bool:
-        """Whether anything was asked or expanded. Before that, other settings cost nothing."""
-        journals = (self.folder / "journal").glob("*.jsonl")
-        return any(path.stat().st_size for path in journals) or self.stats().documents > 0
+    def prepare(self) -> None:
+        """Make the folder. Raises InputError when it cannot be written."""
+        if isinstance(self.folder, Path):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                what = f"{error.strerror}; choose another --out"
+                raise InputError(f"Cannot write in {self.folder}: {what}.") from error
 
-    def lock(self) -> None:
-        """Take the folder for this process. Raises InputError when it cannot be written or is taken."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"Another mga process is working in {self.folder}; wait for it or stop it.") from None
-        except OSError as error:
-            raise InputError(f"Cannot write in {self.folder}: {error.strerror}; choose another --out.") from error
+    def submit(self, config: ExpandConfig) -> None:
+        """Leave the settings for workers that begin later, elsewhere. Raises InputError when these could not do the
+        same: other settings are there, or an address holds a password, which is written into no file."""
+        self.prepare()
+        settings = config.public()
+        for name in ("engine", "judge_engine", "input"):
+            if settings[name] != config.model_dump(mode="json")[name]:
+                raise InputError(
+                    f"The {name.replace('_', '-')} has a password or key in its address, which workers elsewhere would "
+                    "need and no file may hold; put it into the environment (see the README on secrets)."
+                )
+        path = self.folder / "settings.json"
+        if not create(path, as_json(settings)):
+            changed = differences(read_json(path), settings)
+            if changed and self._has_begun():
+                raise InputError(f"{self.folder} was begun with other settings: {'; '.join(changed)}.")
+            write_json(path, settings)
 
-    def release(self) -> None:
-        """Give the folder back."""
-        self._lock.release()
+    def settings(self) -> ExpandConfig:
+        """What `submit` left. Raises InputError when there is nothing."""
+        path = self.folder / "settings.json"
+        if not exists(path):
+            raise InputError(f"{self.folder} holds no settings.json; begin the run with mga expand --on … first.")
+        return load_settings(read_json(path), str(path))
 
     def record(self) -> dict[str, Any]:
         """What run.json says. Raises InputError when the folder holds no run."""
         path = self.folder / "run.json"
-        if not path.is_file():
+        if not exists(path):
             raise InputError(f"{self.folder} holds no run (there is no run.json in it).")
         record: dict[str, Any] = read_json(path)
         if "identity" not in record:
@@ -126,42 +164,111 @@ class Run:
         return record
 
     def done(self) -> frozenset[int]:
-        """Numbers of the finished shards."""
-        return frozenset(int(path.stem) for path in (self.folder / "shards").glob("*.json"))
+        """Numbers of the finished shards; one listing."""
+        return frozenset(int(path.stem) for path in listed(self.folder / "shards", "[!.]*.json"))
+
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard is finished."""
+        return exists(self.folder / "shards" / f"{shard:05}.json")
 
     def stats(self) -> ShardStats:
         """The figures of all finished shards together."""
-        paths = sorted((self.folder / "shards").glob("*.json"))
-        return reduce(ShardStats.__add__, (ShardStats.model_validate(read_json(p)) for p in paths), ShardStats())
+        with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+            return reduce(ShardStats.__add__, pool.map(self.stats_of, sorted(self.done())), ShardStats())
 
-    def journal(self, shard: int) -> Journal:
-        """The journal of an open shard, with all that was received for it before."""
-        return Journal(self.folder / "journal" / f"{shard:05}.jsonl")
+    def stats_of(self, shard: int) -> ShardStats:
+        """The figures of a finished shard."""
+        return ShardStats.model_validate(read_json(self.folder / "shards" / f"{shard:05}.json"))
 
-    def open_journals(self) -> list[Journal]:
-        """Journals of shards that were begun and are not done."""
-        return [Journal(path) for path in sorted((self.folder / "journal").glob("*.jsonl"))]
-
-    def publish(self, shard: int, outcomes: Sequence[Outcome], stats: ShardStats, journal: Journal) -> None:
-        """Write a shard's outcomes, then the file that makes it done, then drop its journal."""
-        for status in ("kept", "dropped", "failed"):
+    def publish(self, shard: int, worker: str, outcomes: Sequence[Outcome], stats: ShardStats) -> bool:
+        """Write a shard's outcomes and figures; False when another worker has published it."""
+        mine = self.folder / "open"
+        parts = []
+        for status in _OUTCOMES:
             rows = [outcome_row(o, self.model, self.prompt, self.id) for o in outcomes if o.status == status]
-            schema = KEPT_SCHEMA if status == "kept" else DROPPED_SCHEMA
-            write_rows(self.folder / status / f"{shard:05}.parquet", rows, schema)
-        full = stats.model_copy(update={"usage": journal.usage})
-        write_json(self.folder / "shards" / f"{shard:05}.json", full.model_dump(mode="json"))
-        journal.remove()
+            if rows:
+                schema = KEPT_SCHEMA if status == "kept" else DROPPED_SCHEMA
+                write_rows(mine / f"{shard:05}.{worker}.{status}.parquet", rows, schema)
+                parts.append(status)
+        write_json(mine / f"{shard:05}.{worker}.shards.json", stats.model_dump(mode="json"))
+        won = create(mine / f"{shard:05}.won", as_json({"worker": worker, "parts": parts}))
+        if won and not self.is_done(shard):
+            self._settle(shard)
+            return True
+        if won:  # it was published and cleared up before: this worker was taken for dead long ago
+            delete(mine / f"{shard:05}.won")
+        for path in listed(mine, f"{shard:05}.{worker}.*"):
+            delete(path)
+        self._settle(shard)
+        return False
+
+    def is_complete(self) -> bool:
+        """Whether every shard is done."""
+        record = self.record()
+        return len(self.done()) == len(Cut(record["rows"], record["config"]["shard_size"]))
 
     def complete(self) -> ShardStats:
         """Write stats.json and the dataset card, once every shard is done; returns the totals."""
         stats = self.stats()
         record = self.record()
+        if not stats.documents:
+            first = f"{stats.problems[0]}" if stats.problems else "It has no rows"
+            raise InputError(f"The input holds no document. {first}.")
         pairs = record["config"]["pairs"]
         if stats.chunks * pairs != sum(stats.outcomes.values()):
             raise StopError(f"The counts in {self.folder} do not add up; please report this with its run.json.")
         write_json(self.folder / "stats.json", stats.model_dump(mode="json"))
         write_atomically(self.folder / "README.md", dataset_card(record, stats).encode())
         return stats
+
+    def leave(self) -> None:
+        """Delete what only the work on a run needed, which is complete. Late workers find every shard done."""
+        for name in _SUPPORTING:
+            for path in listed(self.folder / name, "*"):
+                delete(path)
+            if isinstance(self.folder, Path):
+                with suppress(OSError):
+                    (self.folder / name).rmdir()
+
+    def _clear_up(self) -> None:
+        """What a kill has left half done: shards that are won and not settled, journals of shards that are done."""
+        for won in listed(self.folder / "open", "[!.]*.won"):
+            self._settle(int(won.stem))
+        done = self.done()
+        for shard, path in journaled(self.folder):
+            if shard in done:
+                delete(path)
+
+    def _settle(self, shard: int) -> None:
+        """Give the winner's files their names, the one that makes the shard done last; nothing when nobody has won."""
+        opened = self.folder / "open"
+        won = opened / f"{shard:05}.won"
+        if not exists(won):
+            return
+        try:
+            found = read_json(won)
+        except InputError:  # settled by somebody else a moment ago
+            return
+        if not self.is_done(shard):
+            for part in found["parts"]:
+                name = f"{shard:05}.parquet"
+                move(opened / f"{shard:05}.{found['worker']}.{part}.parquet", self.folder / part / name)
+            move(opened / f"{shard:05}.{found['worker']}.shards.json", self.folder / "shards" / f"{shard:05}.json")
+        delete(won)
+
+    def _has_begun(self) -> bool:
+        """Whether anything was asked or expanded. Before that, other settings cost nothing."""
+        return any(path.stat().st_size for _, path in journaled(self.folder)) or self.stats().documents > 0
+
+    def _refuse_what_is_no_run(self) -> None:
+        """Raise InputError when the folder holds anything but what a run has before it begins."""
+        if isinstance(self.folder, Path):
+            ours = {LOGS, "settings.json"}
+            others = [
+                p.name for p in self.folder.iterdir() if not p.name.startswith((".", "slurm")) and p.name not in ours
+            ]
+            if others:
+                raise InputError(f"{self.folder} is not empty and no run ({min(others)}, …); choose another --out.")
 
     def _check_same(self, record: Mapping[str, Any], identity: Identity) -> None:
         old, new = record["identity"], asdict(identity)

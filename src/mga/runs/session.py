@@ -5,14 +5,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from mga.engines.client import Client
 from mga.errors import StopError
 from mga.records import Usage
-from mga.store import read_json, write_json
+from mga.store import Place, listed, read_json, write_json
 
 WRITE_EVERY_S = 30.0
 
@@ -55,7 +54,7 @@ class SessionStats(BaseModel):
 class Session:
     """The session of this process. `write` puts down how far it is."""
 
-    def __init__(self, folder: Path, clients: Sequence[Client]) -> None:
+    def __init__(self, folder: Place, clients: Sequence[Client]) -> None:
         self._clients = list(dict.fromkeys(clients))
         self._began = time.monotonic()
         self._cpu_before = time.process_time()
@@ -87,7 +86,7 @@ class Session:
             write_json(self._path, {"started": started, **stats.model_dump(mode="json"), "engines": engines})
 
 
-def all_sessions(folder: Path) -> SessionStats:
+def all_sessions(folder: Place) -> SessionStats:
     """Of all processes that have worked on a run, added up."""
-    paths = sorted((folder / "sessions").glob("*.json"))
+    paths = listed(folder / "sessions", "[!.]*.json")
     return sum((SessionStats.model_validate(read_json(path)) for path in paths), SessionStats())

@@ -4,7 +4,6 @@ originals beside what was written from them."""
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
-from pathlib import Path
 from typing import Any
 
 import regex
@@ -16,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.expand.shard import ShardStats
+from mga.runs.claims import workers_at_work
+from mga.runs.journals import journaled
 from mga.runs.rows import rows_in, stage_record
 from mga.runs.run import CONTINUE, Run
 from mga.runs.session import all_sessions
-from mga.store import read_json
+from mga.store import Place, exists, listed, read, read_json
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
 _UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
@@ -37,23 +38,25 @@ def status(run: Run) -> RenderableType:
         return _stage_status(run.folder, stage)
     record = run.record()
     stats = run.stats()
-    journals = run.open_journals()
-    complete = (run.folder / "stats.json").exists()
-    waiting = sum(usage.requests for journal in journals for usage in journal.usage.values())
+    journals = [(shard, path) for shard, path in journaled(run.folder) if not run.is_done(shard)]
+    complete = exists(run.folder / "stats.json")
+    at_work = workers_at_work(run.folder)
+    waiting = sum(read(path).count(b"\n") for _, path in journals)
     rows_done = stats.documents + len(stats.problems)
     rows = f" of {record['rows']:,}" if record["rows"] else ""
     lines = Table.grid(padding=(0, 2))
-    lines.add_row("state", "complete" if complete else f"not complete; {CONTINUE}")
+    working = f"at work: {at_work:,} worker{'s' * (at_work > 1)}" if at_work else f"not complete; {CONTINUE}"
+    lines.add_row("state", "complete" if complete else working)
     lines.add_row("engine", f"{record['identity']['model']} (judge: {record['identity']['judge_model']})")
     lines.add_row("input rows done", f"{rows_done:,}{rows} in {len(run.done()):,} finished shards")
     if (sessions := all_sessions(run.folder)).seconds:
         lines.add_row("speed", str(sessions))
     if waiting:
-        lines.add_row("open shards", f"{len(journals):,} with {waiting:,} replies kept")
+        lines.add_row("open shards", f"{len({shard for shard, _ in journals}):,} with {waiting:,} replies kept")
     return Group(Text(str(run.folder), style="bold"), lines, totals(stats, record["config"]["pairs"]))
 
 
-def _stage_status(folder: Path, stage: Mapping[str, Any]) -> RenderableType:
+def _stage_status(folder: Place, stage: Mapping[str, Any]) -> RenderableType:
     """Which verb wrote it from what, and what became of the rows."""
     lines = Table.grid(padding=(0, 2))
     lines.add_row("state", "complete" if "counts" in stage else f"not complete; {CONTINUE}")
@@ -71,11 +74,11 @@ def _stage_status(folder: Path, stage: Mapping[str, Any]) -> RenderableType:
     return Group(Text(str(folder), style="bold"), lines, table)
 
 
-def _stage_counts(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
+def _stage_counts(folder: Place, stage: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of all files, or of those that are done."""
     if "counts" in stage:
         return dict(stage["counts"])
-    parts = [read_json(path) for path in sorted((folder / "parts").glob("*.json"))]
+    parts = [read_json(path) for path in listed(folder / "parts", "*.json")]
     reasons = sum((Counter(part["reasons"]) for part in parts), Counter[str]())
     return {"reasons": reasons, **{name: sum(part[name] for part in parts) for name in ("rows", "kept")}}
 

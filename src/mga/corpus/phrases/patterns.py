@@ -46,10 +46,11 @@ from mga.corpus.phrases.mining import (
 )
 from mga.corpus.phrases.selection import Candidate, reviewable
 from mga.corpus.tokens import Tokens, string_buffers, tokens_of
-from mga.documents import InputFile, count_rows
+from mga.documents import InputFile
 from mga.errors import InputError
 from mga.expand.patterns import Action, Pattern, Where
 from mga.expand.phrases import load_phrases
+from mga.reading import count_rows
 
 SOURCE_KEY = "source_id"
 PRIOR_WEIGHT = 0.1
@@ -125,7 +126,7 @@ class Reading:
 
 def reading_of(corpus: Corpus, sample: int, seed: int) -> tuple[Reading, int]:
     """A sample of about so many rows, and how many rows there are."""
-    rows = count_rows(corpus.files, corpus.bytes + 1) or 0
+    rows = sum(count_rows(corpus.files))
     return Reading(corpus, min(1.0, sample / rows) if rows else 1.0, seed), rows
 
 

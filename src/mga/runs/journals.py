@@ -1,0 +1,99 @@
+"""The journals of a worker: one per open shard, in the run folder, so that another worker can go on with them.
+
+Nothing can be appended to in an object store. There a journal lies on the worker's own disk, and its new lines are
+copied into the run folder every `COPY_EVERY_S` seconds as a file of their own: a machine that is lost costs the
+replies of so many seconds, a process that is killed costs none (the next one on the machine finds the journal).
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+import platformdirs
+
+from mga.engines.journal import Journal
+from mga.store import Place, delete, listed, read, write_atomically
+
+COPY_EVERY_S = 20.0
+
+
+class Journals:
+    """The open journals of one worker, by shard."""
+
+    def __init__(self, folder: Place, worker: str) -> None:
+        self._folder = folder / "journal"
+        self._here = self._folder if isinstance(self._folder, Path) else _spool(self._folder)
+        self._worker = worker
+        self._open: dict[int, Journal] = {}
+        self._copied: dict[int, int] = {}  # shard → bytes
+        self._last_copy = time.monotonic()
+        self._lock = threading.Lock()  # a journal is not closed while it is forced to the disk
+
+    def open(self, shard: int) -> Journal:
+        """The journal of a shard, with all that any worker has received for it before."""
+        earlier = [read(path) for path in _of(shard, self._here)]
+        if self._here != self._folder:
+            earlier += [read(path) for path in _of(shard, self._folder)]
+        journal = self._open[shard] = Journal(self._here / f"{shard:05}.{self._worker}.jsonl", earlier)
+        return journal
+
+    def remove(self, shard: int) -> None:
+        """Delete a shard's journals: it is published."""
+        with self._lock:
+            if journal := self._open.pop(shard, None):
+                journal.close()
+        self._copied.pop(shard, None)
+        for folder in {self._here, self._folder}:
+            for path in _of(shard, folder):
+                delete(path)
+
+    def sync(self) -> None:
+        """Force what was appended to the disk, and copy it now and then if the run lies in an object store."""
+        with self._lock:
+            journals = list(self._open.items())
+            for _, journal in journals:
+                journal.sync()
+        if self._here != self._folder and time.monotonic() - self._last_copy > COPY_EVERY_S:
+            self._copy(journals)
+            self._last_copy = time.monotonic()
+
+    def close(self) -> None:
+        """Close all; the files stay."""
+        with self._lock:
+            journals = list(self._open.items())
+            for _, journal in journals:
+                journal.close()
+        if self._here != self._folder:
+            self._copy(journals)
+        self._open.clear()
+
+    def _copy(self, journals: list[tuple[int, Journal]]) -> None:
+        for shard, journal in journals:
+            before = self._copied.get(shard, 0)
+            with suppress(FileNotFoundError):  # nothing written yet, or published a moment ago
+                with journal.path.open("rb") as stream:
+                    stream.seek(before)
+                    new = stream.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                if whole:
+                    name = f"{shard:05}.{self._worker}-{before}.jsonl"
+                    write_atomically(self._folder / name, whole)
+                    self._copied[shard] = before + len(whole)
+
+
+def journaled(folder: Place) -> Iterator[tuple[int, Place]]:
+    """Every journal file in a run folder, with its shard."""
+    for path in listed(folder / "journal", "*.jsonl"):
+        yield int(path.name.partition(".")[0]), path
+
+
+def _of(shard: int, folder: Place) -> list[Place]:
+    return listed(folder, f"{shard:05}.*.jsonl")
+
+
+def _spool(folder: Place) -> Path:
+    name = blake2b(str(folder).encode(), digest_size=8).hexdigest()
+    return platformdirs.user_cache_path("mga") / "journals" / name

@@ -1,0 +1,155 @@
+"""Claims: one worker per shard, whatever dies, stops and starts; and publishing that only one can win."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import orjson
+import pytest
+from upath import UPath
+
+from mga.config import ExpandConfig
+from mga.expand.shard import ShardStats
+from mga.outcomes import read_rows
+from mga.records import Document, Outcome, Pair, Reformulation
+from mga.runs.claims import Claims
+from mga.runs.run import Run
+from mga.store import Place, listed
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["disk", "store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A run folder on a disk, and in an object store (in memory)."""
+    if request.param == "disk":
+        return tmp_path
+    memory = fsspec.filesystem("memory")
+    if memory.exists("/run"):
+        memory.rm("/run", recursive=True)
+    return UPath("memory://run")
+
+
+def worker(folder: Place, name: str, clock: Clock) -> Claims:
+    """One that beats only when it is told to, as on a machine of its own."""
+    claims = Claims(folder, lease_s=60, now=clock)
+    claims.name = name
+    claims.beat()
+    return claims
+
+
+def test_a_shard_is_claimed_once(folder: Place) -> None:
+    first, second = worker(folder, "a", Clock()), worker(folder, "b", Clock())
+    assert first.take(3)
+    assert not second.take(3), "not even by one that has not looked"
+    assert second.look() == {3}
+    assert not second.take(3)
+    assert second.take(4)
+    first.give_back(3)
+    assert second.look() == {4}
+    assert second.take(3)
+
+
+def test_of_many_that_begin_together_each_shard_has_one(folder: Place) -> None:
+    workers = [worker(folder, f"w{i}", Clock()) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda claims: [shard for shard in range(20) if claims.take(shard)], workers))
+    assert Counter(shard for shards in taken for shard in shards) == Counter(range(20))
+
+
+def test_the_shard_of_a_silent_worker_is_taken_after_the_lease_and_not_before(folder: Place) -> None:
+    clock = Clock()
+    silent, beating, watcher = (worker(folder, name, clock) for name in ("silent", "beating", "watcher"))
+    assert silent.take(1)
+    assert beating.take(2)
+    for clock.now in (0, 30, 59):
+        beating.beat()
+        watcher.look()
+        assert not watcher.take(1)
+        assert not watcher.take(2)
+    assert watcher.lives(2)
+    assert not watcher.lives(1)
+    clock.now = 61
+    assert watcher.take(1)
+    assert not watcher.take(2)
+    assert not silent.take(1), "it has lost it"
+
+
+def test_clocks_that_differ_or_jump_make_nobody_dead_or_immortal(folder: Place) -> None:
+    """A watcher measures with its own clock how long a beat has not changed; what others' clocks say is not read."""
+    ahead, watcher = Clock(), Clock()
+    ahead.now = 1e9
+    holder, other = worker(folder, "holder", ahead), worker(folder, "other", watcher)
+    holder.take(1)
+    other.look()
+    for _ in range(5):
+        watcher.now += 50
+        ahead.now -= 1e8
+        holder.beat()
+        assert not other.take(1)
+    watcher.now += 61
+    assert other.take(1)
+
+
+def test_the_shards_of_one_that_left_are_free_at_once(folder: Place) -> None:
+    leaver, other = worker(folder, "leaver", Clock()), worker(folder, "other", Clock())
+    leaver.take(1)
+    leaver.end()
+    assert other.look() == frozenset()
+    assert other.take(1)
+
+
+def outcome(text: str) -> Outcome:
+    document = Document("d", "A text of some words.", "0:0", n_tokens=5)
+    return Outcome(document, 0, "kept", Pair("fable", "pilots"), Reformulation(text, 2))
+
+
+def opened(folder: Place) -> Run:
+    run = Run(folder)
+    run.id, run.model, run.prompt = "run", "model", "base@0"
+    return run
+
+
+def test_two_that_believe_they_own_a_shard_publish_one_result(folder: Place) -> None:
+    runs = [opened(folder) for _ in range(8)]
+
+    def publish(number: int) -> bool:
+        stats = ShardStats(documents=1, chunks=1, kept_tokens=number)
+        return runs[number].publish(7, f"worker-{number}", [outcome(f"text {number}")], stats)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(publish, range(8)))
+    assert won.count(True) == 1
+    (row,) = read_rows(folder / "kept")
+    assert row["text"] == f"text {won.index(True)}"
+    assert runs[0].stats().kept_tokens == won.index(True)
+    assert listed(folder / "open", "*") == []
+
+
+def test_one_that_wakes_up_long_after_its_shard_was_published_changes_nothing(folder: Place) -> None:
+    first, late = opened(folder), opened(folder)
+    assert first.publish(7, "first", [outcome("first")], ShardStats(documents=1))
+    assert not late.publish(7, "late", [outcome("late")], ShardStats(documents=1))
+    (row,) = read_rows(folder / "kept")
+    assert row["text"] == "first"
+    assert listed(folder / "open", "*") == []
+
+
+def test_a_password_in_an_address_is_not_left_for_workers(tmp_path: Path) -> None:
+    from mga.errors import InputError
+
+    run = Run(tmp_path / "run")
+    with pytest.raises(InputError, match="engine has a password"):
+        run.submit(ExpandConfig(engine="http://alice:s3cret@host:8000/v1#m"))
+    assert not list((tmp_path / "run").iterdir())
+    run.submit(ExpandConfig(engine="http://host:8000/v1#m"))
+    assert orjson.loads((tmp_path / "run" / "settings.json").read_bytes())["engine"] == "http://host:8000/v1#m"
