@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from random import Random
@@ -178,14 +178,20 @@ def _sized(
     files: Sequence[InputFile],
 ) -> CorpusSize:
     sampled = [float(place.rows) for place in places]
-    usable = ratio([float(len(place.tokens)) for place in places], sampled)
+    counts = [float(len(place.tokens)) for place in places]
+    unseen = math.sqrt(max(0.0, 1 - sum(sampled) / rows.value))  # what has been looked at is certain
+
+    def share(tops: Sequence[float], bottoms: Sequence[float]) -> Figure:
+        found = ratio(tops, bottoms)
+        return replace(found, error=found.error * unseen)
+
+    usable = share(counts, sampled)
+    chunks = share([float(sum(-(-n // longest) for n in place.tokens)) for place in places], counts)
+    mean = share([float(sum(place.tokens)) for place in places], counts)
     documents = rows * usable
     if limit is not None and limit < documents.value:
         rows = Figure(limit / usable.value)
         documents = Figure(float(limit))
-    counts = [float(len(place.tokens)) for place in places]
-    chunks = ratio([float(sum(-(-n // longest) for n in place.tokens)) for place in places], counts)
-    mean = ratio([float(sum(place.tokens)) for place in places], counts)
     deviation = math.sqrt(sum((n - mean.value) ** 2 for n in tokens) / len(tokens))
     return CorpusSize(
         rows=rows,

@@ -1,6 +1,6 @@
 """What a document costs: as a small run has measured it, or as the paper's figures let one expect."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,8 @@ def measured(folder: Path) -> Measured:
         raise InputError(f"{folder} says nothing of its speed (no request is in its sessions); measure a new run.")
     shards = [ShardStats.model_validate(read_json(folder / "shards" / f"{n:05}.json")) for n in done]
     demand = _demand(stats, shards, sessions.spent)
-    estimated, engines, stored = _looked_at(folder, done[:SHARDS_COUNTED], shards)
-    demand = replace(demand, tokens_per_estimate=engines / estimated, stored_per_token=stored / engines)
+    estimate, stored = _looked_at(folder, dict(zip(done, shards, strict=True)))
+    demand = replace(demand, tokens_per_estimate=estimate, stored_per_token=stored)
     return Measured(
         ExpandConfig.model_validate(record["config"]),
         record.get("context_tokens"),
@@ -141,10 +141,13 @@ def _demand(stats: ShardStats, shards: Sequence[ShardStats], spent: Usage) -> De
     )
 
 
-def _looked_at(folder: Path, done: Sequence[int], shards: Sequence[ShardStats]) -> tuple[float, float, float]:
-    """Of some shards: document tokens as estimated and as the engine counts them, and bytes on the disk."""
-    estimated = stored = 0
-    for number in done:
+def _looked_at(folder: Path, shards: Mapping[int, ShardStats]) -> tuple[float, float]:
+    """The engine's tokens for one by `estimate_tokens`, and bytes on the disk for one of the engine's. Large shards
+    tell: small ones compress less, and a run's first are small."""
+    largest = max(shard.source_tokens for shard in shards.values())
+    told = {n: shard for n, shard in shards.items() if shard.source_tokens >= largest / 2}
+    tokens = estimated = stored = 0
+    for number, shard in list(told.items())[:SHARDS_COUNTED]:
         seen: set[tuple[str, str]] = set()
         for status in ("kept", "dropped", "failed"):
             path = folder / status / f"{number:05}.parquet"
@@ -153,7 +156,10 @@ def _looked_at(folder: Path, done: Sequence[int], shards: Sequence[ShardStats]) 
                 rows = pq.read_table(path, columns=["chunk_id", "raw_text"]).to_pylist()
                 seen |= {(row["chunk_id"], row["raw_text"]) for row in rows}
         estimated += sum(estimate_tokens(text) for _, text in seen)
-    return estimated, sum(shard.source_tokens for shard, _ in zip(shards, done, strict=False)), stored
+        tokens += shard.source_tokens
+    if not estimated:
+        raise InputError(f"{folder} has lost its Parquet files; name a whole run.")
+    return tokens / estimated, stored / tokens
 
 
 def _notes(folder: Path, sessions: SessionStats, shards: Sequence[ShardStats]) -> list[str]:
