@@ -207,7 +207,7 @@ def _sized(
 
 
 def _in_parquet(stream: Any, text_key: str, places: int, rng: Random) -> list[_Place]:
-    """Of a row group rows evenly spaced, or its first ones where it is too large to read."""
+    """Of a row group rows drawn at random, or its first ones where it is too large to read."""
     parquet = pq.ParquetFile(stream, buffer_size=PIECE_BYTES)
     groups = [i for i in range(parquet.num_row_groups) if parquet.metadata.row_group(i).num_rows]
     chosen = rng.sample(groups, min(places, len(groups)))
@@ -216,8 +216,7 @@ def _in_parquet(stream: Any, text_key: str, places: int, rng: Random) -> list[_P
         wanted = ROWS_PER_PLACE * places // len(chosen)
         if _text_bytes(parquet.metadata.row_group(group), text_key) <= GROUP_BYTES:
             texts = parquet.read_row_group(group, columns=[text_key]).column(0)
-            step = max(1, len(texts) // wanted)
-            texts = texts.take(list(range(rng.randrange(step), len(texts), step)))
+            texts = texts.take(sorted(rng.sample(range(len(texts)), min(wanted, len(texts)))))
             # Not neighbours, so every few of them are a place of their own.
             found += [_place(texts[i : i + 8]) for i in range(0, len(texts), 8)]
         else:
@@ -245,13 +244,16 @@ def _place(values: Any) -> _Place:
 def _in_json_lines(stream: Any, size: int, text_key: str, places: int | None, rng: Random) -> list[_Place]:
     """Pieces of a plain file, the beginning of a compressed one, or (None) all rows."""
     lines = decompressed(stream)
-    if places is None or lines is not stream:
-        held = lines.readlines(-1 if places is None else places * PIECE_BYTES)
-        read = size if places is None else min(size, stream.tell())
-        share = read / max(1, sum(map(len, held)))
-        neighbours = max(1, min(ROWS_PER_PLACE, len(held) // 16))
-        pieces = [held[i : i + neighbours] for i in range(0, len(held), neighbours)]
-        return [_of_lines(piece, share * sum(map(len, piece)), text_key) for piece in pieces]
+    if places is None:
+        return _in_places(lines.readlines(), 1.0, text_key)
+    if lines is not stream:
+        # What is read ahead is taken out by the difference between two points.
+        held = lines.readlines(places * PIECE_BYTES // 8)
+        before = stream.tell()
+        later = lines.readlines(places * PIECE_BYTES)
+        packed = (stream.tell() - before) / max(1, sum(map(len, later)))
+        whole = not lines.read(1) or not packed
+        return _in_places(held + later, size / sum(map(len, held + later)) if whole else packed, text_key)
     found: list[_Place] = []
     for _ in range(places):
         if stream.seek(rng.randrange(max(1, size - PIECE_BYTES))):
@@ -259,6 +261,13 @@ def _in_json_lines(stream: Any, size: int, text_key: str, places: int | None, rn
         held = stream.readlines(PIECE_BYTES // 4)
         found.append(_of_lines(held, sum(map(len, held)), text_key))
     return found
+
+
+def _in_places(held: list[bytes], file_bytes: float, text_key: str) -> list[_Place]:
+    """Lines as places of some neighbours each. `file_bytes`: of the file for a byte of a line."""
+    neighbours = max(1, min(ROWS_PER_PLACE, len(held) // 16))
+    pieces = [held[i : i + neighbours] for i in range(0, len(held), neighbours)]
+    return [_of_lines(piece, file_bytes * sum(map(len, piece)), text_key) for piece in pieces]
 
 
 def _of_lines(held: Iterable[bytes], size: float, text_key: str) -> _Place:

@@ -112,18 +112,22 @@ def forecast_for(hours: float, work: Work, rate: float, fleet: Fleet, gpus_per_w
     def fits(found: Forecast) -> bool:
         return found.hours[2] <= hours
 
-    alone = work.generated.value / (rate * gpus_per_worker) / (hours * 3600)
-    low, best = 0, tried(max(1, math.ceil(alone)))
+    seconds = work.generated.value / (rate * gpus_per_worker)
+    shard_s = seconds * min(1.0, work.shard_size / work.rows)
+    refusal = InputError(
+        f"No number of GPUs does it in {hours:g} hours: a worker needs {fleet.start_s / 60:,.1f} minutes to start and "
+        f"{shard_s / 60:,.1f} for a shard. Give it more hours, a smaller --shard-size, or a shorter --start-minutes."
+    )
+    if hours * 3600 <= fleet.start_s + shard_s:
+        raise refusal
+    low, best = 0, tried(max(1, math.ceil(seconds / (hours * 3600 - fleet.start_s))))
+    growth = CLOSE_ENOUGH
     while not fits(best):
         low = best.fleet.workers
         if low >= work.shards or low * gpus_per_worker > MOST_GPUS:
-            raise InputError(
-                f"No number of GPUs does it in {hours:g} hours: with {low * gpus_per_worker:,} it takes "
-                f"{best.hours[2]:,.1f}. Give it more hours, a smaller --shard-size, or a shorter --start-minutes."
-            )
-        # By how much it is late, at least by a hundredth: few steps lead there.
-        more = max(CLOSE_ENOUGH, min(2.0, best.hours[2] / hours))
-        best = tried(min(work.shards, math.ceil(low * more)) if low < work.shards else low)
+            raise refusal
+        best = tried(min(work.shards, math.ceil(low * max(growth, min(2.0, best.hours[2] / hours)))))
+        growth = min(2.0, growth**2)
     return _fewest(low, best, tried, fits)
 
 
