@@ -23,17 +23,18 @@ def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str]) -> 
     low, middle, high = found.hours
     alone = work.generated.value / found.rate / 3600
     if size.files:
-        table.add_row("corpus", _bytes(size.bytes), f"{size.files:,} files, {size.sampled:,} rows looked at")
+        files = "1 file" if size.files == 1 else f"{size.files:,} files"
+        table.add_row("corpus", _bytes(size.bytes), f"{files}, {size.sampled:,} rows looked at")
     table.add_row("rows", _count(size.rows.value), _range(size.rows))
     table.add_row("documents", _count(size.documents.value), _range(size.documents))
     table.add_row("chunks", _count(size.chunks.value), _range(size.chunks))
     table.add_row("document tokens", _count(work.tokens.value), _range(work.tokens))
     table.add_row("requests", _count(work.requests.value), _range(work.requests))
-    cached = f"; {work.cached:.0%} from cache" if work.cached else ""
-    table.add_row("prompt tokens", _count(work.prompt_tokens.value), _range(work.prompt_tokens) + cached)
+    cached = f"{work.cached:.0%} from cache" if work.cached else ""
+    table.add_row("prompt tokens", _count(work.prompt_tokens.value), _range(work.prompt_tokens, cached))
     table.add_row("generated tokens", _count(work.generated.value), _range(work.generated))
     growth = work.kept.value / work.tokens.value
-    table.add_row("tokens kept", _count(work.kept.value), f"{_range(work.kept)}; {growth:.2f} × the documents")
+    table.add_row("tokens kept", _count(work.kept.value), _range(work.kept, f"{growth:.2f} × the documents"))
     table.add_row("tokens/s and GPU", f"{found.rate:,.1f}", "generated")
     table.add_row()
     table.add_row("GPUs", f"{found.gpus:,}", f"{workers:,} workers")
@@ -73,11 +74,10 @@ def as_values(work: Work, found: Forecast, prices: Prices) -> dict[str, Any]:
     return values
 
 
-def _range(figure: Figure) -> str:
-    if not figure.error:
-        return ""
-    low, high = bounds(figure)
-    return f"{_count(low)} to {_count(high)}"
+def _range(figure: Figure, note: str = "") -> str:
+    low, high = map(_count, bounds(figure))
+    span = f"{low} to {high}" if figure.error else ""
+    return "; ".join(filter(None, (span, note)))
 
 
 def _count(value: float) -> str:

@@ -78,6 +78,8 @@ def plan(
         raise InputError("With --measured the run's own settings count; leave out --config, --pairs and --judge.")
     if bool(inputs) == bool(tokens and documents) or bool(tokens) != bool(documents):
         raise InputError("Name the corpus by its files, or by both --tokens and --documents.")
+    if out and out.is_dir():
+        raise InputError(f"{out} is a folder; name a file with --out.")
 
     if measured:
         run = read_run(measured)
