@@ -6,7 +6,8 @@ TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers check format install clean \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch \
+	bench-plan
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -18,6 +19,7 @@ help:
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
+	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -88,6 +90,11 @@ bench-corpus: install
 	$(BIN)/python benchmarks/parquet.py .bench-corpus
 	$(BIN)/python benchmarks/patterns.py $(CORPUS)
 	$(BIN)/python benchmarks/diversity.py $(CORPUS)
+
+bench-plan: install
+	$(BIN)/python benchmarks/simulation.py --paper
+	$(BIN)/python benchmarks/simulation.py $(CORPUS) --plan
+	$(BIN)/python benchmarks/simulation.py $(CORPUS)
 
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)

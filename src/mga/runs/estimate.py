@@ -53,8 +53,7 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
     recipe = Recipe(config, count)
     limits = await measure_limits(recipe)
     pair_requests = -(-config.pairs // pairs_at_once(recipe))
-    judged = {"all": 1.0, "none": 0.0}.get(str(config.judge), config.judge)
-    judgements = config.pairs * float(judged)
+    judgements = config.pairs * judged_share(config)
     documents = chunks = source = shared = 0
     prompt_tokens = generated = requests = 0.0
     problems: list[Problem] = []
@@ -89,6 +88,11 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
         round(generated),
         prompts,
     )
+
+
+def judged_share(config: ExpandConfig) -> float:
+    """The share of rewrites that is judged."""
+    return float({"all": 1.0, "none": 0.0}.get(str(config.judge), config.judge))
 
 
 def example_prompts(document: Document, recipe: Recipe, limits: Limits) -> dict[str, str]:
