@@ -16,7 +16,9 @@ from mga.verbs.clean import clean
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
+from mga.verbs.options import LogFile, MetricsAddress, MetricsFile, MetricsPort
 from mga.verbs.patterns import patterns
+from mga.verbs.top import top
 
 app = typer.Typer(
     help="Expand a pretraining corpus by genre-audience reformulation.",
@@ -99,6 +101,10 @@ def expand(
         float, typer.Option(help="for --dry-run: price of a million generated tokens", min=0)
     ] = 0.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    metrics_port: MetricsPort = None,
+    metrics_address: MetricsAddress = "127.0.0.1",
+    metrics_file: MetricsFile = None,
+    log_file: LogFile = None,
 ) -> None:
     """Rewrite every document for several genres and audiences, judge and clean the texts.
 
@@ -138,10 +144,12 @@ def expand(
     from mga.runs.run import Run
     from mga.runs.session import all_sessions
     from mga.runs.show import totals
+    from mga.runs.watch import Watching
 
     console = Console(stderr=True)
+    watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
     try:
-        stats = asyncio.run(carry(settings, Run(out), Progress(console, quiet)))
+        stats = asyncio.run(carry(settings, Run(out), Progress(console, quiet), watching))
     except KeyboardInterrupt:
         raise InterruptedRunError("Stopped before the work began.") from None
     console.print(totals(stats, settings.pairs))
@@ -239,7 +247,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate, diversity):
+for verb in (top, clean, patterns, dedup, decontaminate, diversity):
     app.command()(verb)
 
 

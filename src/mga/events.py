@@ -10,6 +10,6 @@ _LOGGER = logging.getLogger("mga")
 _LOGGER.addHandler(logging.NullHandler())
 
 
-def event(name: str, level: int = logging.INFO, **fields: object) -> None:
+def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
     """Tell that something has happened. Field names are none of logging's own (`name`, `args`, `module`, …)."""
     _LOGGER.log(level, name, extra=fields)

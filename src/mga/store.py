@@ -49,6 +49,11 @@ the pairs of a document and costs almost nothing: Parquet's dictionary stores it
 DROPPED_SCHEMA = pa.schema([*KEPT_SCHEMA, ("reason", pa.string()), ("detail", pa.string())])
 
 
+def place_of(given: str) -> Place:
+    """The place that a path or an fsspec URL names."""
+    return UPath(given) if "://" in given else Path(given)
+
+
 def outcome_row(outcome: Outcome, model: str, prompt: str, run: str) -> dict[str, Any]:
     """The flat row of an outcome; columns that do not apply are null."""
     document, pair, text, verdict = outcome.document, outcome.pair, outcome.reformulation, outcome.verdict

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,14 +17,15 @@ from mga.engines.client import Client
 from mga.engines.engine import Engine
 from mga.engines.journal import Journal
 from mga.errors import InputError, MgaError
+from mga.events import event
 from mga.expand.flow import Kit
 from mga.expand.limits import Limits, measure_limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import Shard, ShardStats, expand_shard, shards
-from mga.records import Problem
+from mga.records import Document, Outcome, Problem
 from mga.runs.progress import Progress
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
-from mga.runs.session import WRITE_EVERY_S, Session
+from mga.runs.watch import Watch, Watching
 
 GRACE_S = 5.0
 SYNC_EVERY_S = 1.0
@@ -36,7 +36,7 @@ class InterruptedRunError(MgaError):
     """Stopped by the user. Everything received is kept."""
 
 
-async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardStats:
+async def expand(config: ExpandConfig, run: Run, progress: Progress, watching: Watching | None = None) -> ShardStats:
     """Begin or continue a run and carry it to its end; returns the run's totals.
 
     Raises InputError and StopError with everything received kept, InterruptedRunError after Ctrl-C.
@@ -46,16 +46,18 @@ async def expand(config: ExpandConfig, run: Run, progress: Progress) -> ShardSta
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.lock()
     try:
-        async with _engines(config, run.folder / LOGS, progress) as (writer, judge):
-            recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
-            limits = await measure_limits(recipe)
-            identity = Identity(
-                config.deciding(), fingerprint(files), writer.engine.model, judge.engine.model, recipe.prompts
-            )
-            run.begin(config, recipe, identity, _rows_to_do(config, files))
-            work = _Work(config, run, files, writer, judge, recipe, limits, progress)
-            await _interruptible(work)
-        return run.complete()
+        async with Watch(watching, progress.say) as watch:
+            async with _engines(config, run.folder / LOGS, progress) as (writer, judge):
+                recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
+                limits = await measure_limits(recipe)
+                identity = Identity(
+                    config.deciding(), fingerprint(files), writer.engine.model, judge.engine.model, recipe.prompts
+                )
+                run.begin(config, recipe, identity, _rows_to_do(config, files))
+                watch.begin(run.folder, run.record(), [writer, judge])
+                work = _Work(config, run, files, writer, judge, recipe, limits, progress, watch)
+                await _interruptible(work)
+            return run.complete()
     finally:
         run.release()
 
@@ -79,6 +81,7 @@ async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # typ
     finally:
         for client in clients:
             await client.engine.close()
+            event("engine closed", model=client.engine.model)
 
 
 def _lies_in(file: InputFile, folder: Path) -> bool:
@@ -109,10 +112,10 @@ class _Work:
     recipe: Recipe
     limits: Limits
     progress: Progress
+    watch: Watch
 
     def __post_init__(self) -> None:
         self.stopping = asyncio.Event()
-        self._session = Session(self.run.folder, [self.writer, self.judge])
         self._journals: set[Journal] = set()
         self._problems_shown = 0
 
@@ -136,7 +139,6 @@ class _Work:
                     syncing.cancel()
         finally:
             self.progress.stop()
-            self._session.write()
             for journal in self._journals:
                 journal.close()
 
@@ -149,10 +151,15 @@ class _Work:
             recipe=self.recipe,
             limits=self.limits,
         )
-        result = await expand_shard(shard, kit, places, admitted, self.stopping, self.progress.outcomes)
+        result = await expand_shard(shard, kit, places, admitted, self.stopping, self._finished)
         if result is not None:
             self.run.publish(shard.index, *result, journal)
+            self.watch.closed(shard.index, result[1])
             self._journals.discard(journal)
+
+    def _finished(self, document: Document, outcomes: list[Outcome]) -> None:
+        self.progress.outcomes(document, outcomes)
+        self.watch.finished(document, outcomes)
 
     def _rows(self) -> Iterator[Row]:
         """The input, every problem said once in a line, and refused when it holds no document at all."""
@@ -171,21 +178,18 @@ class _Work:
 
     def _show(self, problem: Problem) -> None:
         self._problems_shown += 1
+        self.watch.skipped(problem)
         if self._problems_shown <= PROBLEMS_SHOWN:
             self.progress.say(f"skipped: {problem}")
         elif self._problems_shown == PROBLEMS_SHOWN + 1:
             self.progress.say(f"skipped: more rows; all are listed in {self.run.folder / 'shards'}")
 
     async def _sync(self) -> None:
-        """Force journals to the disk, and put down the figures of this session now and then."""
-        written = time.monotonic()
+        """Force journals to the disk."""
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
             for journal in list(self._journals):
                 await asyncio.to_thread(journal.sync)
-            if time.monotonic() - written > WRITE_EVERY_S:
-                self._session.write()
-                written = time.monotonic()
 
 
 async def _interruptible(work: _Work) -> None:
