@@ -11,5 +11,5 @@ _LOGGER.addHandler(logging.NullHandler())
 
 
 def event(name: str, level: int = logging.INFO, /, **fields: object) -> None:
-    """Tell that something has happened. Field names are none of logging's own (`name`, `args`, `module`, …)."""
-    _LOGGER.log(level, name, extra=fields)
+    """Tell that something has happened. A listener finds the event and its fields as a dict in `LogRecord.msg`."""
+    _LOGGER.log(level, {"event": name, **fields})

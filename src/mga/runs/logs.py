@@ -23,8 +23,8 @@ KEPT_AT_MOST = 10_000  # lines, before the log has a place
 def json_lines() -> logging.Formatter:
     """`time` (UTC, ISO 8601), `level`, `event`, then the event's own fields."""
     return JsonFormatter(
-        ["levelname", "message"],
-        rename_fields={"levelname": "level", "message": "event"},
+        ["levelname"],
+        rename_fields={"levelname": "level"},
         defaults={"time": None},  # so that it stands first; filled in by the next line
         timestamp="time",
     )

@@ -21,7 +21,7 @@ from mga.records import Usage
 from mga.runs.session import SESSIONS, SessionFile
 from mga.store import Place, read_json
 
-SILENT_AFTER_S = 60.0
+SILENT_AFTER = 4  # times a session file is usually written
 READERS = 16  # files of an object store at once
 
 
@@ -57,7 +57,8 @@ class Worker:
 
     @property
     def works(self) -> bool:
-        return not self.session.ended and self.heard_s is not None and self.heard_s <= SILENT_AFTER_S
+        session, heard_s = self.session, self.heard_s
+        return not session.ended and heard_s is not None and heard_s <= SILENT_AFTER * session.heard_every_s
 
     @property
     def is_silent(self) -> bool:
@@ -77,7 +78,7 @@ class View:
 
     @property
     def working(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.works]
+        return [] if self.complete else [worker for worker in self.workers if worker.works]
 
     @property
     def documents(self) -> float:

@@ -5,7 +5,7 @@ kept/ dropped/ failed/    outcomes, one Parquet file per shard
 shards/     one file per finished shard with its figures, written last: it makes the shard done
 journal/    replies received for shards that are not done
 sessions/   a file for each process that worked on the run: how long, how fast, with which engines
-logs/       of servers that the run has started itself
+logs/       of each of these processes, and of servers that the run has started itself
 stats.json, README.md     totals and dataset card, written when the run is complete
 """
 

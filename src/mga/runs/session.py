@@ -96,6 +96,7 @@ class SessionFile(SessionStats):
 
     started: str = ""
     heard: str = ""
+    heard_every_s: float = 5.0
     ended: bool = False
     host: str = ""
     pid: int = 0

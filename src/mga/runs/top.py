@@ -131,7 +131,7 @@ def _workers(view: View, most: int) -> RenderableType:
         in_flight = " + ".join(f"{engine.taken:,}/{engine.in_flight:,}" for engine in engines)
         table.add_row(
             Text(printable(worker.name)),
-            _styled("working" if worker.works else "ended" if session.ended else "not heard"),
+            _styled("working" if worker in view.working else "ended" if session.ended else "not heard"),
             f"{duration(worker.heard_s)} ago" if worker.heard_s is not None else "",
             f"{session.documents:,.0f}",
             f"{3600 * now.documents:,.0f}",

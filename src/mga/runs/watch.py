@@ -37,6 +37,7 @@ METRICS_FILE_EVERY_S = 5.0
 PROGRESS_EVERY_S = 60.0  # in the log
 LOG_EVERY_REMOTE_S = 60.0
 SKIPPED_LOGGED = 100
+STATES = ("kept", "dropped", "failed")
 TASKS = ("writer", "judge")
 
 
@@ -79,7 +80,7 @@ class Watch:
         self._ended = self._session_due = False
         self._documents = self._closed_documents = 0.0
         self._shards = 0
-        self._outcomes, self._closed_outcomes = Counter[str](), Counter[str]()
+        self._outcomes, self._closed_outcomes = Counter(dict.fromkeys(STATES, 0)), Counter[str]()
         self._drops, self._failures = Counter[str](), Counter[str]()
         self._closed_reasons, self._skipped, self._errors_told = Counter[str](), Counter[str](), Counter[str]()
         self._samples: deque[_Sample] = deque(maxlen=RECENT_S + 1)
@@ -174,6 +175,7 @@ class Watch:
             spent=now.spent,
             started=self._started.isoformat(timespec="seconds"),
             heard=datetime.now(UTC).isoformat(timespec="seconds"),
+            heard_every_s=self._write_every_s,
             ended=self._ended,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -198,6 +200,10 @@ class Watch:
         spent = sum((client.spent for client in self._clients), Usage())
         return _Sample(time.monotonic(), self._documents, spent, answers)
 
+    @property
+    def _write_every_s(self) -> float:
+        return WRITE_EVERY_S if isinstance(self._place, Path) else WRITE_EVERY_REMOTE_S
+
     async def _keep_telling(self) -> None:
         looked = 0
         while not self._stop.is_set():
@@ -210,12 +216,11 @@ class Watch:
     def _tell(self, seconds: float = 0.0, at_last: bool = False) -> None:
         """Write what is due. A full disk, or a store that is away for long, is told of where results are written."""
         assert self._place is not None
-        remote = not isinstance(self._place, Path)
 
         def due(every_s: float) -> bool:
             return at_last or seconds % every_s < LOOK_EVERY_S
 
-        if self._session_due or due(WRITE_EVERY_REMOTE_S if remote else WRITE_EVERY_S):
+        if self._session_due or due(self._write_every_s):
             self._session_due = False
             with suppress(StopError):
                 self._write_session(self._place / SESSIONS / f"{self.name}.json")
