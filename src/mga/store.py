@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import tenacity
 from upath import UPath
 
+from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
 from mga.records import Outcome
 
@@ -50,8 +51,11 @@ DROPPED_SCHEMA = pa.schema([*KEPT_SCHEMA, ("reason", pa.string()), ("detail", pa
 
 
 def place_of(given: str) -> Place:
-    """The place that a path or an fsspec URL names."""
-    return UPath(given) if "://" in given else Path(given)
+    """The place that a path or an fsspec URL names. Raises InputError for a URL that nobody can open here."""
+    try:
+        return UPath(given) if "://" in given else Path(given)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"Cannot open {public_uri(given)}: {error}.") from error
 
 
 def outcome_row(outcome: Outcome, model: str, prompt: str, run: str) -> dict[str, Any]:

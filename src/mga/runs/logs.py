@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
 
-from mga.errors import InputError
+from mga.errors import InputError, StopError
 from mga.store import Place, write_atomically
 
 PART_BYTES = 1 << 20
@@ -43,13 +43,22 @@ class RunLog(logging.Handler):
         self._writing = threading.Lock()
 
     def begin(self, place: Place) -> None:
-        """Write what was kept, and all that comes, to this file: on a store, to `NAME.0.jsonl`, `NAME.1.jsonl`, …"""
+        """Write what was kept, and all that comes, to this file: on a store, to `NAME.0.jsonl`, `NAME.1.jsonl`, …
+
+        Raises StopError when it cannot be written; later, a line that cannot be is left out.
+        """
         with self._writing:
             self._place = place
-            if isinstance(place, Path):
+            if not isinstance(place, Path):
+                return
+            try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 self._append(self._lines)
-                self._lines.clear()
+            except OSError as error:
+                raise StopError(
+                    f"Cannot write {place}: {error.strerror}. Make room or rights, then run again."
+                ) from error
+            self._lines.clear()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from mga.errors import InputError
+from mga.errors import InputError, MgaError
 from mga.records import Usage
 from mga.runs.session import SESSIONS, SessionFile
 from mga.store import Place, read_json
@@ -169,7 +170,17 @@ class Look:
         self._changed: dict[str, tuple[float, float | None]] = {}  # its seconds, and when they were seen to grow
 
     def now(self) -> View:
-        """The run as it is. Raises InputError when the folder holds no run."""
+        """The run as it is. Raises InputError when the folder holds no run, or cannot be read now."""
+        try:
+            return self._view()
+        except MgaError:
+            raise
+        except Exception as error:  # every store has an SDK with errors of its own
+            if isinstance(self._folder, Path):
+                raise
+            raise InputError(f"Cannot read {self._folder}: {error or type(error).__name__}.") from error
+
+    def _view(self) -> View:
         path = self._folder / "run.json"
         try:
             record = read_json(path)

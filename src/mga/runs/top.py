@@ -75,7 +75,7 @@ def _bar(view: View) -> RenderableType:
     else:
         said += " documents"
     table = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(rows or 1, 1), completed=documents if rows else 0, width=32)
+    bar = ProgressBar(total=max(rows or 1, 1), completed=documents if rows else 0, width=24)
     table.add_row(bar, Text(f"{said} · {view.published.shards:,} shards · {_state(view)}"))
     return table
 
@@ -105,7 +105,8 @@ def _rates(view: View) -> Table:
             f"{cached:.0%}",
         )
 
-    row(f"last {seconds:.0f} s", view.now)
+    if view.working:
+        row(f"last {seconds:.0f} s", view.now)
     row("overall", view.overall)
     return table
 
@@ -122,7 +123,7 @@ def _counts(view: View) -> Table:
 
 
 def _workers(view: View, most: int) -> RenderableType:
-    names = ("worker", "state", "heard", "documents", "documents/h", "generated tokens/s", "in flight", "waiting")
+    names = ("worker", "state", "silent", "documents", "per hour", "tokens/s", "in flight", "waiting")
     table = _table(*names, "errors", left=2)
 
     def row(worker: Worker) -> None:
@@ -132,7 +133,7 @@ def _workers(view: View, most: int) -> RenderableType:
         table.add_row(
             Text(printable(worker.name)),
             _styled("working" if worker in view.working else "ended" if session.ended else "not heard"),
-            f"{duration(worker.heard_s)} ago" if worker.heard_s is not None else "",
+            duration(worker.heard_s) if worker.heard_s is not None else "",
             f"{session.documents:,.0f}",
             f"{3600 * now.documents:,.0f}",
             f"{now.generated_tokens:,.0f}",
@@ -185,7 +186,7 @@ def _cut(table: Table, entries: Sequence[Entry], row: Callable[[Entry], None], m
 def _table(*names: str, left: int = 1) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for i, name in enumerate(names):
-        table.add_column(name, justify="left" if i < left else "right", overflow="fold" if i < left else "ellipsis")
+        table.add_column(name, justify="left" if i < left else "right", no_wrap=True)
     return table
 
 

@@ -100,6 +100,7 @@ class Watch:
                 collector = RunCollector(self.figures, lambda: self._run)
                 address = self._open.enter_context(served(collector, watching.metrics_address, watching.metrics_port))
                 self._say(f"metrics: {address}")
+                event("metrics served", address=address)
         except BaseException:
             self._open.close()
             raise
@@ -304,7 +305,9 @@ def _less(counts: Mapping[str, int], taken: Mapping[str, int]) -> dict[str, int]
 
 
 def _level(error: BaseException) -> int:
-    return logging.ERROR if isinstance(error, Exception) else logging.WARNING
+    """What has to be put right is an error; that somebody has stopped the work is none."""
+    by_somebody = isinstance(error, MgaError) and not isinstance(error, InputError | StopError)
+    return logging.WARNING if by_somebody or not isinstance(error, Exception) else logging.ERROR
 
 
 def _told(error: BaseException) -> dict[str, object]:
