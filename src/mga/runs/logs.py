@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
+from upath import UPath
 
 from mga.errors import InputError, StopError
-from mga.store import Place, write_atomically
+from mga.store import Place, delete, write_atomically
 
 PART_BYTES = 1 << 20
 KEPT_AT_MOST = 10_000  # lines, before the log has a place
@@ -76,13 +77,23 @@ class RunLog(logging.Handler):
         with self._writing:
             if self._place is None or isinstance(self._place, Path) or len(self._lines) == self._written:
                 return
-            target = self._place.with_name(f"{self._place.stem}.{self._part}.jsonl")
+            target = self._part_file(self._place)
             data = "".join(self._lines).encode()
             self._written = len(self._lines)
             if len(data) > PART_BYTES:
                 self._part += 1
                 self._lines, self._written = [], 0
         write_atomically(target, data)
+
+    def discard(self) -> None:
+        """Delete the file: nothing was done that is worth telling."""
+        with self._writing:
+            if self._place is not None:
+                delete(self._place if isinstance(self._place, Path) else self._part_file(self._place))
+            self._place, self._lines = None, []
+
+    def _part_file(self, place: UPath) -> UPath:
+        return place.with_name(f"{place.stem}.{self._part}.jsonl")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """A full disk is told of where results are written; no traceback for each line."""

@@ -120,6 +120,8 @@ class Watch:
                 event("work stopped", _level(error), **_told(error), **self._progress())
             if self._telling is not None:
                 await asyncio.to_thread(self._tell, at_last=True)
+            if error is None and not self.figures().did_something:
+                await asyncio.to_thread(self._log.discard)
         finally:
             self._open.close()
 
