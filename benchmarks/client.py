@@ -10,6 +10,7 @@ loopback server that answers at once or after a while. Each client runs in a pro
     bare          the least one can write with asyncio and aiohttp: no journal, no retries, replies thrown away
     mga-client    our client: request identity, journal, retries, parsed replies
     mga-expand    the whole of `mga expand`: reading, prompts, pairs parsed, cleaning, verdicts, Parquet
+    mga-watched   the same, its metrics served and scraped every second, and written to a file
 
 The other tools (benchmarks/peers/) get the same prompts, write what they usually write, and each has a virtual
 environment of its own in .venv-peers/, made when first needed:
@@ -31,6 +32,7 @@ import contextlib
 import importlib
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -111,7 +113,7 @@ def mga_client(url: str, path: Path, in_flight: int) -> int:
     return asyncio.run(work())
 
 
-def mga_expand(url: str, path: Path, in_flight: int) -> int:
+def mga_expand(url: str, path: Path, in_flight: int, watched: bool = False) -> int:
     """The public command's own function, on a run folder."""
     from rich.console import Console
 
@@ -119,13 +121,41 @@ def mga_expand(url: str, path: Path, in_flight: int) -> int:
     from mga.runs.on_this_machine import expand
     from mga.runs.progress import Progress
     from mga.runs.run import Run
+    from mga.runs.watch import Watching
 
     config = load_config(None, {"engine": f"{url}#bench", "input": [str(path)], "concurrency": in_flight})
-    with tempfile.TemporaryDirectory() as folder:
-        stats = asyncio.run(expand(config, Run(Path(folder) / "run"), Progress(Console(stderr=True), quiet=True)))
+    progress = Progress(Console(stderr=True), quiet=True)
+    with tempfile.TemporaryDirectory() as folder, free_port() if watched else contextlib.nullcontext() as port:
+        watching = Watching(port, metrics_file=Path(folder) / "run.prom" if watched else None)
+        stats = asyncio.run(expand(config, Run(Path(folder) / "run"), progress, watching))
     if stats.outcomes != {"kept": stats.chunks * PAIRS}:
         raise SystemExit(f"not all texts were kept, so the job was not the same: {stats.reasons}")
     return sum(use.requests for use in stats.usage.values())
+
+
+def mga_watched(url: str, path: Path, in_flight: int) -> int:
+    """The same, looked at as much as anybody would."""
+    return mga_expand(url, path, in_flight, watched=True)
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A port that is free now, scraped every second from another process while the block runs."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    scrape = (
+        "import sys, time, urllib.request as web\n"
+        "while True:\n"
+        "    time.sleep(1)\n"
+        "    try: web.urlopen(sys.argv[1]).read()\n"
+        "    except OSError: pass\n"
+    )
+    command = [sys.executable, "-c", scrape, f"http://127.0.0.1:{port}/metrics"]
+    with subprocess.Popen(command) as scraper:  # noqa: S603
+        try:
+            yield port
+        finally:
+            scraper.kill()
 
 
 async def _windowed(work: Callable, path: Path, in_flight: int, begin_shard: Callable) -> None:  # type: ignore[type-arg]
@@ -150,7 +180,7 @@ async def _windowed(work: Callable, path: Path, in_flight: int, begin_shard: Cal
                 group.create_task(one(orjson.loads(line)["text"], shard))
 
 
-CLIENTS = {"bare": bare, "mga-client": mga_client, "mga-expand": mga_expand}
+CLIENTS = {"bare": bare, "mga-client": mga_client, "mga-expand": mga_expand, "mga-watched": mga_watched}
 
 
 def peer(name: str, url: str, path: Path, in_flight: int) -> int:

@@ -17,6 +17,7 @@ from mga.verbs.expand import expand, worker
 from mga.verbs.looking import export, show, status
 from mga.verbs.patterns import patterns
 from mga.verbs.plan import plan
+from mga.verbs.top import top
 from mga.verbs.tune_engine import tune_engine
 
 app = typer.Typer(
@@ -27,7 +28,21 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for verb in (expand, plan, worker, status, show, export, clean, patterns, dedup, decontaminate, diversity, tune_engine):
+for verb in (
+    expand,
+    plan,
+    worker,
+    status,
+    top,
+    show,
+    export,
+    clean,
+    patterns,
+    dedup,
+    decontaminate,
+    diversity,
+    tune_engine,
+):
     app.command()(verb)
 
 

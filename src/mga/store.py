@@ -12,6 +12,7 @@ import orjson
 import tenacity
 from upath import UPath
 
+from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
 
 Place: TypeAlias = Path | UPath
@@ -22,8 +23,14 @@ PATIENCE_S = 600.0  # with an object store
 
 
 def place(given: str | Path) -> Place:
-    """The file or folder that a path or a URL (`s3://bucket/run`) names."""
-    return UPath(str(given)) if "://" in str(given) else Path(given)
+    """The file or folder that a path or a URL (`s3://bucket/run`) names. Raises InputError for a URL that nobody can
+    open here."""
+    if "://" not in str(given):
+        return Path(given)
+    try:
+        return UPath(str(given))
+    except (ValueError, ImportError) as error:
+        raise InputError(f"Cannot open {public_uri(str(given))}: {error}.") from error
 
 
 def write_json(path: Place, value: object) -> None:

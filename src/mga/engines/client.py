@@ -1,6 +1,8 @@
 """What stands between the flow and an engine: the journal first, places in flight, retries by error class."""
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TypeVar
@@ -9,8 +11,10 @@ import tenacity
 
 from mga.engines.engine import Engine, Reply, Request
 from mga.engines.journal import Journal
+from mga.engines.latency import Latency, ManyServers, ServerState, State
 from mga.engines.places import Places
-from mga.errors import StopError, TryAgainError
+from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
+from mga.events import event
 from mga.records import Usage
 
 ATTEMPTS = 8
@@ -32,8 +36,12 @@ class Client:
         self.spent = Usage()
         self.reused = 0
         self.in_flight_s = 0.0
+        self.errors: Counter[str] = Counter()
+        self.latency = Latency()
         self._patience_s = patience_s
         self._last_success = 0.0
+        self._away = False
+        self._outages = 0
 
     @cached_property
     def places(self) -> Places:
@@ -53,8 +61,11 @@ class Client:
         await places.take(request.purpose)
         taken = time.monotonic()
         try:
-            reply = await self._patiently(self.engine.ask, request)
+            reply = await self._patiently(self._attempt, request)
             places.answered(reply.generated_tokens)
+        except (InputError, StopError) as error:
+            self.errors[error_class(error)] += 1
+            raise
         finally:
             places.give_back()
             self.in_flight_s += time.monotonic() - taken
@@ -65,6 +76,20 @@ class Client:
         """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked."""
         return await self._patiently(self.engine.count_tokens, text)
 
+    def servers(self) -> list[ServerState]:
+        """Who answers, and how fast: the servers behind the engine, or the engine as the only one."""
+        if isinstance(self.engine, ManyServers):
+            return self.engine.servers()
+        state: State = "away" if self._away else "up"
+        return [ServerState(self.engine.model, state, self.places.taken, self._outages, self.latency)]
+
+    async def _attempt(self, request: Request) -> Reply:
+        """The engine's answer, its time counted."""
+        began = time.monotonic()
+        reply = await self.engine.ask(request)
+        self.latency.add(time.monotonic() - began)
+        return reply
+
     async def _patiently(self, call: Callable[[Question], Awaitable[Answer]], question: Question) -> Answer:
         """A plain attempt first: nearly all succeed, and the machinery of retries costs a third of a request."""
         started = time.monotonic()
@@ -74,6 +99,9 @@ class Client:
             self._note(error)
             answer = await self._again(call, question, error, started)
         self._last_success = time.monotonic()
+        if self._away:
+            self._away = False
+            event("engine answers again", model=self.engine.model)
         return answer
 
     async def _again(
@@ -103,8 +131,28 @@ class Client:
                     raise
 
     def _note(self, error: TryAgainError) -> None:
+        self.errors[error_class(error)] += 1
         if error.busy:
             self.places.pushed_back()
+        if isinstance(error, UnreachableError) and not self._away:
+            self._away = True
+            self._outages += 1
+            event("engine gives no answer", logging.WARNING, model=self.engine.model, error=error_class(error))
+
+
+def error_class(error: MgaError) -> str:
+    """An error's class under a name for people: metrics, logs and session files use it."""
+    match error:
+        case UnreachableError():
+            return "unreachable"
+        case TryAgainError(busy=True):
+            return "busy"
+        case TryAgainError():
+            return "server_error"
+        case InputError():
+            return "request_refused"
+        case _:
+            return "stop"
 
 
 _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, jitter=1.0)

@@ -45,6 +45,11 @@ class Places:
         """Requests in flight now."""
         return self._taken
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place."""
+        return sum(map(len, self._waiting))
+
     async def take(self, purpose: Purpose) -> None:
         """Wait for a place."""
         if self._taken < self.limit and not any(self._waiting):

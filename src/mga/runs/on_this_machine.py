@@ -16,12 +16,14 @@ from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.engine import Engine
 from mga.errors import InputError, InterruptedRunError, MgaError
+from mga.events import event
 from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import ShardStats
 from mga.reading import count_rows
 from mga.runs.progress import Progress
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
+from mga.runs.watch import Watch, Watching
 from mga.runs.worker import Worker
 from mga.store import Place
 
@@ -29,7 +31,13 @@ GRACE_S = 5.0
 
 
 async def expand(
-    config: ExpandConfig, run: Run, progress: Progress, *, wait: bool = True, only: int | None = None
+    config: ExpandConfig,
+    run: Run,
+    progress: Progress,
+    watching: Watching | None = None,
+    *,
+    wait: bool = True,
+    only: int | None = None,
 ) -> ShardStats | None:
     """Begin, continue or join a run and work until nothing is left to do; returns the run's totals, or None when
     others are still at work and `wait` is not set. `only` is the one shard to do.
@@ -40,30 +48,36 @@ async def expand(
     if not files:
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.prepare()
-    async with _engines(config, _logs(run.folder), progress) as (writer, judge):
-        recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
-        limits = await measure_limits(recipe)
-        model, judge_model = writer.engine.model, judge.engine.model
-        identity = Identity(config.deciding(), fingerprint(files), model, judge_model, recipe.prompts)
-        run.begin(config, recipe, identity, lambda: count_rows(files, config.text_key, config.id_key, config.limit))
-        worker = Worker(config, run, files, (writer, judge), (recipe, limits), progress, wait=wait, only=only)
-        await _interruptible(worker)
-    if not run.is_complete():
-        return None
-    stats = run.complete()
-    run.leave()
-    return stats
+    async with Watch(watching, progress.say) as watch:
+        async with _engines(config, _logs(run.folder), progress) as (writer, judge):
+            recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
+            limits = await measure_limits(recipe)
+            models = writer.engine.model, judge.engine.model
+            identity = Identity(config.deciding(), fingerprint(files), *models, recipe.prompts)
+            run.begin(config, recipe, identity, lambda: count_rows(files, config.text_key, config.id_key, config.limit))
+            watch.begin(run.folder, run.record(), [writer, judge])
+            kit = (recipe, limits)
+            worker = Worker(config, run, files, (writer, judge), kit, progress, watch, wait=wait, only=only)
+            await _interruptible(worker)
+        if not run.is_complete():
+            return None
+        stats = run.complete()
+        run.leave()
+        return stats
 
 
-async def expand_here(config: ExpandConfig, run: Run, workers: int, progress: Progress) -> ShardStats | None:
-    """The same with several processes on this machine: this one, and others that take part until it ends."""
+async def expand_here(
+    config: ExpandConfig, run: Run, workers: int, progress: Progress, watching: Watching | None = None
+) -> ShardStats | None:
+    """The same with several processes on this machine: this one, which is watched, and others that take part until it
+    ends."""
     if workers == 1:
-        return await expand(config, run, progress)
+        return await expand(config, run, progress, watching)
     run.submit(config)
     command = [sys.executable, "-m", "mga.cli", "worker", str(run.folder), "--quiet"]
     others = [await asyncio.create_subprocess_exec(*command) for _ in range(workers - 1)]
     try:
-        return await expand(config, run, progress)
+        return await expand(config, run, progress, watching)
     finally:
         for other in others:
             with suppress(ProcessLookupError):
@@ -95,6 +109,7 @@ async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # typ
     finally:
         for client in clients:
             await client.engine.close()
+            event("engine closed", model=client.engine.model)
 
 
 def _lies_in(file: InputFile, folder: Place) -> bool:

@@ -90,8 +90,8 @@ class Progress:
     def _left(self, seconds: float) -> str:
         advance = self._chunks_done - self._begun_with
         if not self._documents or advance <= 0:
-            return f"{_duration(seconds)} so far"
-        return f"{_duration(seconds / advance * max(self._documents - self._chunks_done, 0))} left"
+            return f"{duration(seconds)} so far"
+        return f"{duration(seconds / advance * max(self._documents - self._chunks_done, 0))} left"
 
     async def _show(self) -> None:
         while True:
@@ -109,7 +109,8 @@ class Progress:
         return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people: 0:07, 2 h 05 min, 3 d 4 h."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -8,7 +8,7 @@ open/       what is being published
 claims/ workers/          who works on what (claims.py)
 journal/    replies received for shards that are not done
 sessions/   a file for each process that worked on the run: how long, how fast, with which engines
-logs/       of servers that the run has started itself
+logs/       of each of these processes, and of servers that the run has started itself
 stats.json, README.md     totals and dataset card, written when the run is complete
 
 Publishing survives death and doubt. A worker puts its files into open/, each under its own name, and then creates

@@ -1,19 +1,14 @@
-"""How fast a run went: a file in `sessions/` for each process that worked on it, rewritten while it works."""
+"""How fast a run goes: a file in `sessions/` for each process that works on it, rewritten while it works.
 
-import os
-import time
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+`watch.py` writes them; `mga status` adds them up, and `mga top` shows them.
+"""
 
 from pydantic import BaseModel, ConfigDict
 
-from mga.engines.client import Client
-from mga.errors import StopError
 from mga.records import Usage
-from mga.store import Place, listed, read_json, write_json
+from mga.store import Place, listed, read_json
 
-WRITE_EVERY_S = 30.0
+SESSIONS = "sessions"
 
 
 class SessionStats(BaseModel):
@@ -51,42 +46,79 @@ class SessionStats(BaseModel):
         )
 
 
-class Session:
-    """The session of this process. `write` puts down how far it is."""
+class Recent(BaseModel):
+    """What came in the last `seconds` seconds of a worker's life, thirty at most."""
 
-    def __init__(self, folder: Place, clients: Sequence[Client]) -> None:
-        self._clients = list(dict.fromkeys(clients))
-        self._began = time.monotonic()
-        self._cpu_before = time.process_time()
-        self._started = datetime.now(UTC)
-        self._path = folder / "sessions" / f"{self._started:%Y%m%dT%H%M%S.%f}-{os.getpid()}.json"
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float = 0.0
+    documents: float = 0.0
+    spent: Usage = Usage()
+
+
+class ServerFigures(BaseModel):
+    """One server behind an engine: answers by bucket of `latency.BOUNDS_S`, of all time and of the last seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    state: str
+    in_flight: int
+    outages: int
+    seconds: float
+    answers: list[int]
+    recent_answers: list[int] = []
+
+
+class EngineFigures(BaseModel):
+    """One engine of a worker. `in_flight` is the limit that has found itself, `taken` what is in flight now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str = "writer"
+    model: str = ""
+    features: str = ""
+    in_flight: int = 0
+    taken: int = 0
+    waiting: int = 0
+    reused: int = 0
+    spent: Usage = Usage()
+    errors: dict[str, int] = {}
+    servers: list[ServerFigures] = []
+
+
+class SessionFile(SessionStats):
+    """All of a worker's session: what it has done, what it is doing, and when it said so (`heard`).
+
+    `open_documents`, `open_outcomes` and `open_reasons` belong to shards that are not published yet. Documents count
+    by their finished chunks. `heard` and `started` are UTC by the worker's own clock.
+    """
+
+    started: str = ""
+    heard: str = ""
+    heard_every_s: float = 5.0
+    ended: bool = False
+    host: str = ""
+    pid: int = 0
+    documents: float = 0.0
+    shards: int = 0
+    outcomes: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    failures: dict[str, int] = {}
+    skipped: dict[str, int] = {}
+    open_documents: float = 0.0
+    open_outcomes: dict[str, int] = {}
+    open_reasons: dict[str, int] = {}
+    recent: Recent = Recent()
+    engines: list[EngineFigures] = []
 
     @property
-    def stats(self) -> SessionStats:
-        """So far."""
-        return SessionStats(
-            seconds=time.monotonic() - self._began,
-            cpu_seconds=time.process_time() - self._cpu_before,
-            in_flight_seconds=sum(client.in_flight_s for client in self._clients),
-            reused=sum(client.reused for client in self._clients),
-            spent=sum((client.spent for client in self._clients), Usage()),
-        )
-
-    def write(self) -> None:
-        """Rewrite the session's file, if anything was asked. A full disk is told of elsewhere."""
-        stats = self.stats
-        if not stats.spent.requests:
-            return
-        engines = [
-            {"model": client.engine.model, "features": str(client.engine.features), "in_flight": client.places.limit}
-            for client in self._clients
-        ]
-        started = self._started.isoformat(timespec="seconds")
-        with suppress(StopError):
-            write_json(self._path, {"started": started, **stats.model_dump(mode="json"), "engines": engines})
+    def did_something(self) -> bool:
+        """Whether it was of any use; a session that was not leaves no file."""
+        return bool(self.spent.requests or self.documents)
 
 
 def all_sessions(folder: Place) -> SessionStats:
     """Of all processes that have worked on a run, added up."""
-    paths = listed(folder / "sessions", "[!.]*.json")
+    paths = listed(folder / SESSIONS, "[!.]*.json")
     return sum((SessionStats.model_validate(read_json(path)) for path in paths), SessionStats())

@@ -12,10 +12,10 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from random import Random
 
-from mga.expand.shard import FIRST_SHARD_ROWS
+from mga.expand.shard import Cut
 
 PARTS_PER_WORKER = 4
 
@@ -60,15 +60,9 @@ class Simulated:
 
 
 def shard_rows(rows: int, size: int) -> list[int]:
-    """Rows of each shard, as `mga.expand.shard.shards` cuts them: small ones first."""
-    growing = takewhile(lambda n: n < size, (FIRST_SHARD_ROWS << i for i in range(64)))
-    sizes: list[int] = []
-    for wanted in growing:
-        if rows > 0:
-            sizes.append(min(wanted, rows))
-            rows -= wanted
-    full, rest = divmod(max(rows, 0), size)
-    return sizes + [size] * full + [rest] * bool(rest)
+    """Rows of each shard, as a run cuts them: small ones first."""
+    cut = Cut(rows, size)
+    return [len(cut[index]) for index in range(len(cut))]
 
 
 @dataclass(slots=True, eq=False)

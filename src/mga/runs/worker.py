@@ -15,12 +15,12 @@ from mga.expand.limits import Limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import Shard, ShardStats, expand_shard
 from mga.reading import Reader
-from mga.records import Outcome, Problem
+from mga.records import Document, Outcome, Problem
 from mga.runs.claims import Claims
 from mga.runs.journals import Journals
 from mga.runs.progress import Progress
 from mga.runs.run import Run
-from mga.runs.session import WRITE_EVERY_S, Session
+from mga.runs.watch import Watch
 
 SYNC_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0  # at what others have claimed and published, as long as there is something to claim
@@ -40,12 +40,14 @@ class Worker:
         clients: tuple[Client, Client],
         kit: tuple[Recipe, Limits],
         progress: Progress,
+        watch: Watch,
         *,
         wait: bool,
         only: int | None = None,
     ) -> None:
         self.run = run
         self.progress = progress
+        self._watch = watch
         self.stopping = asyncio.Event()
         self._config = config
         self._writer, self._judge = clients
@@ -55,7 +57,6 @@ class Worker:
         self._reader = Reader(files, run.rows, config.text_key, config.id_key)
         self._claims = Claims(run.folder)
         self._journals = Journals(run.folder, self._claims.name)
-        self._session = Session(run.folder, clients)
         self._taken: set[int] = set()  # by this worker, published or not
         self._done = run.done()
         self._free: deque[int] = deque()
@@ -82,7 +83,6 @@ class Worker:
                     syncing.cancel()
         finally:
             self.progress.stop()
-            self._session.write()
             self._reader.close()
             self._journals.close()
             self._claims.end()
@@ -144,7 +144,7 @@ class Worker:
         for row in shard.rows:
             if isinstance(row, Problem):
                 self._show(row)
-        result = await expand_shard(shard, kit, places, admitted, self.stopping, self.progress.outcomes)
+        result = await expand_shard(shard, kit, places, admitted, self.stopping, self._finished)
         if result is None:
             return
         outcomes, stats = result
@@ -152,23 +152,25 @@ class Worker:
         await asyncio.to_thread(self._publish, index, outcomes, stats)
 
     def _publish(self, shard: int, outcomes: Sequence[Outcome], stats: ShardStats) -> None:
-        self.run.publish(shard, self._claims.name, outcomes, stats)
+        published = self.run.publish(shard, self._claims.name, outcomes, stats)
+        self._watch.closed(shard, stats, published)
         self._journals.remove(shard)
         self._claims.give_back(shard)
 
+    def _finished(self, document: Document, outcomes: list[Outcome]) -> None:
+        self.progress.outcomes(document, outcomes)
+        self._watch.finished(document, outcomes)
+
     def _show(self, problem: Problem) -> None:
         self._problems_shown += 1
+        self._watch.skipped(problem)
         if self._problems_shown <= PROBLEMS_SHOWN:
             self.progress.say(f"skipped: {problem}")
         elif self._problems_shown == PROBLEMS_SHOWN + 1:
             self.progress.say(f"skipped: more rows; all are listed in {self.run.folder / 'shards'}")
 
     async def _sync(self) -> None:
-        """Force journals to the disk, and put down the figures of this session now and then."""
-        written = time.monotonic()
+        """Force journals to the disk."""
         while True:
             await asyncio.sleep(SYNC_EVERY_S)
             await asyncio.to_thread(self._journals.sync)
-            if time.monotonic() - written > WRITE_EVERY_S:
-                await asyncio.to_thread(self._session.write)
-                written = time.monotonic()

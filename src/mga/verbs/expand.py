@@ -10,6 +10,7 @@ import typer
 
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, InterruptedRunError
+from mga.verbs.options import LogFile, MetricsAddress, MetricsFile, MetricsPort
 
 if TYPE_CHECKING:
     from mga.expand.shard import ShardStats
@@ -73,6 +74,10 @@ def expand(
         float, typer.Option(help="for --dry-run: price of a million generated tokens", min=0)
     ] = 0.0,
     quiet: Quiet = False,
+    metrics_port: MetricsPort = None,
+    metrics_address: MetricsAddress = "127.0.0.1",
+    metrics_file: MetricsFile = None,
+    log_file: LogFile = None,
     on: Annotated[str, typer.Option("--on", help="who carries the work: local, ray, ray:ADDRESS or slurm")] = "local",
     workers: Annotated[int, typer.Option("--workers", help="processes that share the work", min=1)] = 1,
     gpus: Annotated[float, typer.Option("--gpus", help="ray, slurm: GPUs for each worker", min=0)] = 0,
@@ -114,9 +119,13 @@ def expand(
         raise InputError("Name the folder of the run with --out.")
 
     from mga.runs.run import Run
+    from mga.runs.watch import Watching
 
     executor, _, address = on.partition(":")
     run = Run(out)
+    watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
+    if executor != "local" and watching != Watching():
+        raise InputError("Metrics and logs are those of a worker; --on local has one, and mga top sees all of them.")
     if executor == "slurm":
         from mga.runs.on_slurm import Job, script, submit
 
@@ -136,7 +145,7 @@ def expand(
     elif on == "local":
         from mga.runs.on_this_machine import expand_here
 
-        carry = partial(expand_here, settings, run, workers)
+        carry = partial(expand_here, settings, run, workers, watching=watching)
     else:
         raise InputError(f"Unknown --on {on!r}; there are: local, ray, ray:ADDRESS, slurm.")
     _carry(run, carry, settings.pairs, quiet)
@@ -146,6 +155,10 @@ def worker(
     run: Annotated[str, typer.Argument(help="folder of a run that mga expand has begun", metavar="RUN")],
     shard: Annotated[int | None, typer.Option("--shard", help="do this shard alone", min=0)] = None,
     quiet: Quiet = False,
+    metrics_port: MetricsPort = None,
+    metrics_address: MetricsAddress = "127.0.0.1",
+    metrics_file: MetricsFile = None,
+    log_file: LogFile = None,
 ) -> None:
     """Take part in a run: claim shards nobody works on, expand and publish them, until none is left.
 
@@ -153,10 +166,12 @@ def worker(
     """
     from mga.runs.on_this_machine import expand as carry
     from mga.runs.run import Run
+    from mga.runs.watch import Watching
 
     folder = Run(run)
+    watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
     settings = folder.settings()
-    _carry(folder, partial(carry, settings, folder, wait=False, only=shard), settings.pairs, quiet)
+    _carry(folder, partial(carry, settings, folder, watching=watching, wait=False, only=shard), settings.pairs, quiet)
 
 
 def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:

@@ -17,6 +17,21 @@ Workers = Annotated[
     int | None, typer.Option("--workers", help="threads; as many as there are cores if not given", min=1)
 ]
 OnlyReport = Annotated[bool, typer.Option("--only-report", help="remove nothing; write only what would be removed")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", help="serve Prometheus metrics on this port (0: a free one)", min=0, max=65535),
+]
+MetricsAddress = Annotated[
+    str, typer.Option("--metrics-address", help="address to serve metrics on; 0.0.0.0: to every machine that asks")
+]
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option("--metrics-file", help="write the metrics for node-exporter every few seconds", metavar="FILE.prom"),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option("--log-file", help="the log of RUN/logs in this file too, one JSON object a line", metavar="FILE"),
+]
 
 
 def threads(given: int | None) -> int:

@@ -9,6 +9,7 @@ Options follow a `?`: `vllm:MODEL?tp=2&quantization=fp8&speculation=ngram`.
 
 import asyncio
 import importlib.util
+import logging
 import os
 import shlex
 import shutil
@@ -32,9 +33,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mga.engine_uri import FORMS
 from mga.engines.engine import Reply, Request
+from mga.engines.latency import ServerState
 from mga.engines.servers.endpoint import Endpoint
 from mga.engines.servers.replicas import Replicas
 from mga.errors import InputError, StopError, UnreachableError
+from mga.events import event
 
 READY_WITHIN_S = 3600.0  # the largest models are read from slow disks
 LOOK_EVERY_S = 0.5
@@ -206,6 +209,10 @@ class ManagedServers:
     async def alive(self) -> bool:
         return await self._replicas.alive()
 
+    def servers(self) -> list[ServerState]:
+        """The state of each server."""
+        return self._replicas.servers()
+
     async def count_tokens(self, text: str) -> int:
         await self._one_is_up()
         return await self._replicas.count_tokens(text)
@@ -275,7 +282,9 @@ class _Server:
             await asyncio.sleep(LOOK_EVERY_S)
         self.up = True
         self.when_up()
-        self._say(f"{self._name}: ready after {time.monotonic() - began:.0f} s")
+        seconds = time.monotonic() - began
+        event("server ready", server=self._name, seconds=round(seconds, 1))
+        self._say(f"{self._name}: ready after {seconds:.0f} s")
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         try:
@@ -294,7 +303,9 @@ class _Server:
             self.up = False
             await self._end()
             now = time.monotonic()
+            event("server lost", logging.WARNING, server=self._name, reason=reason)
             if len(self._ends) == RESTARTS and now - self._ends[0] < RESTARTS_WITHIN_S:
+                event("server given up", logging.ERROR, server=self._name)
                 self.given_up = StopError(f"{self._name} {reason} again and again. {self._last_words()}")
                 self._say(str(self.given_up))
                 return

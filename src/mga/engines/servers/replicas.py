@@ -6,14 +6,17 @@ others, and then it is tried again.
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mga.engines.engine import Reply, Request
+from mga.engines.latency import Latency, ServerState, State
 from mga.engines.servers.endpoint import Endpoint
 from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
+from mga.events import event
 
 FIRST_REST_S = 2.0
 LONGEST_REST_S = 60.0
@@ -32,6 +35,13 @@ class Replica:
     failures: int = 0
     resting_until: float = 0.0
     refusal: MgaError | None = None
+    outages: int = 0
+    latency: Latency = field(default_factory=Latency)
+
+    @property
+    def state(self) -> ServerState:
+        state: State = "refuses" if self.refusal is not None else "away" if self.failures else "up"
+        return ServerState(self.endpoint.url, state, self.in_flight, self.outages, self.latency)
 
     @property
     def rests(self) -> bool:
@@ -44,10 +54,17 @@ class Replica:
         """
         self.refusal = refusal
         if not self.rests:
-            self.resting_until = time.monotonic() + min(FIRST_REST_S * 2**self.failures, LONGEST_REST_S)
+            rest_s = min(FIRST_REST_S * 2**self.failures, LONGEST_REST_S)
+            self.resting_until = time.monotonic() + rest_s
+            self.outages += not self.failures
             self.failures = min(self.failures + 1, MOST_DOUBLINGS)
+            said = "replica refuses" if refusal else "replica away"
+            event(said, logging.WARNING, replica=self.endpoint.url, rest_s=rest_s, failures=self.failures)
 
-    def answered(self) -> None:
+    def answered(self, seconds: float) -> None:
+        self.latency.add(seconds)
+        if self.failures:
+            event("replica back", replica=self.endpoint.url)
         self.failures, self.resting_until, self.refusal = 0, 0.0, None
 
 
@@ -91,13 +108,14 @@ class Replicas:
             try:
                 if not replica.started and await self._start(replica) is not None:
                     continue
+                began = time.monotonic()
                 reply = await replica.endpoint.ask(request)
             except UnreachableError:
                 replica.failed()
             except StopError as error:
                 replica.failed(error)
             else:
-                replica.answered()
+                replica.answered(time.monotonic() - began)
                 return reply
             finally:
                 replica.in_flight -= 1
@@ -109,6 +127,10 @@ class Replicas:
         for replica in self._replicas:
             if replica.endpoint is endpoint:
                 replica.resting_until = 0.0
+
+    def servers(self) -> list[ServerState]:
+        """The state of each replica."""
+        return [replica.state for replica in self._replicas]
 
     async def alive(self) -> bool:
         """Whether any replica could answer now."""
