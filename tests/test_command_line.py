@@ -63,10 +63,10 @@ def mga(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command
 
 
-def in_a_process(*arguments: object, **environment: str) -> Said:
+def in_a_process(*arguments: object, timeout: float = 30, **environment: str) -> Said:
     """Run `mga` as a process of its own; needed where streams, locks and signals are the subject."""
     command = [sys.executable, "-m", "mga.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=os.environ | environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | environment)
     return Said(done.returncode, done.stdout, done.stderr)
 
 

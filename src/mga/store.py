@@ -46,7 +46,7 @@ def as_json(value: object) -> bytes:
 def write_atomically(path: Place, data: bytes | memoryview) -> None:
     """The file whole under its name, or StopError and no file. A store in a network is given time to come back."""
     if not isinstance(path, Path):
-        _patiently(path, lambda: path.write_bytes(bytes(data)))
+        _patiently(path, lambda: path.fs.pipe_file(path.path, bytes(data)))
         return
     beside = path.with_name(f".{path.name}.writing")
     try:
@@ -82,13 +82,20 @@ def create(path: Place, data: bytes) -> bool:
 
 
 def exists(path: Place) -> bool:
-    """Whether there is a file under this name."""
-    return path.exists() if isinstance(path, Path) else _patiently(path, path.exists)
+    """Whether there is a file under this name, which is small: a store is asked for it, the cheapest of questions."""
+    if isinstance(path, Path):
+        return path.exists()
+    with suppress(FileNotFoundError):
+        read(path)
+        return True
+    return False
 
 
 def read(path: Place) -> bytes:
     """A whole file. Raises FileNotFoundError when there is none."""
-    return path.read_bytes() if isinstance(path, Path) else _patiently(path, path.read_bytes)
+    if isinstance(path, Path):
+        return path.read_bytes()
+    return bytes(_patiently(path, lambda: path.fs.cat_file(path.path)))
 
 
 def listed(folder: Place, pattern: str) -> list[Place]:
@@ -120,7 +127,7 @@ def delete(path: Place) -> None:
         if isinstance(path, Path):
             path.unlink()
         else:
-            _patiently(path, path.unlink)
+            _patiently(path, lambda: path.fs.rm_file(path.path))
 
 
 def _listed_remotely(folder: UPath, pattern: str) -> list[Place]:
@@ -138,14 +145,14 @@ def _created_remotely(path: UPath, data: bytes) -> bool:
         path.fs.pipe_file(path.path, data, mode="create")
     except FileExistsError:
         # An attempt whose answer was lost may have made it.
-        return path.read_bytes() == data
+        return bytes(path.fs.cat_file(path.path)) == data
     return True
 
 
 def _moved_remotely(source: UPath, target: Place) -> None:
-    if source.exists():
-        source.fs.copy(source.path, UPath(target).path)
-        source.unlink()
+    with suppress(FileNotFoundError):  # moved before
+        source.fs.cp_file(source.path, UPath(target).path)
+        source.fs.rm_file(source.path)
 
 
 def _patiently(path: UPath, work: Callable[[], Result]) -> Result:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+import platformdirs
 from filelock import FileLock, Timeout
 
 from mga.errors import StopError
@@ -57,10 +58,10 @@ class Claims:
 
     def begin(self) -> None:
         """Show this worker to the others, and beat from now on, in a thread that nothing else holds up."""
-        if isinstance(self._workers, Path):
-            self._workers.mkdir(parents=True, exist_ok=True)
-            self._alive = FileLock(str(self._workers / f"{self.name}.lock"), thread_local=False)
-            self._alive.acquire()
+        lock = _lock(self._workers, self.name)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._alive = FileLock(str(lock), thread_local=False)
+        self._alive.acquire()
         self.beat()
         threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
 
@@ -161,10 +162,17 @@ def _host() -> str:
     return socket.gethostname().replace(".", "-")
 
 
+def _lock(workers: Place, worker: str) -> Path:
+    """What a worker holds as long as its process lives; on this machine's disk if the run lies in an object store."""
+    return (
+        workers if isinstance(workers, Path) else platformdirs.user_cache_path("mga") / "workers"
+    ) / f"{worker}.lock"
+
+
 def _has_ended_here(workers: Place, worker: str) -> bool:
-    """Whether a worker of this machine has ended: it holds a lock as long as its process lives."""
-    lock = workers / f"{worker}.lock"
-    if not isinstance(lock, Path) or not worker.startswith(f"{_host()}-") or not lock.exists():
+    """Whether a worker of this machine has ended."""
+    lock = _lock(workers, worker)
+    if not worker.startswith(f"{_host()}-") or not lock.exists():
         return False
     try:
         with FileLock(str(lock), timeout=0):

@@ -7,6 +7,7 @@ replies of so many seconds, a process that is killed costs none (the next one on
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
@@ -27,16 +28,26 @@ class Journals:
         self._folder = folder / "journal"
         self._here = self._folder if isinstance(self._folder, Path) else _spool(self._folder)
         self._worker = worker
+        self._known: defaultdict[int, set[Place]] = defaultdict(set)
         self._open: dict[int, Journal] = {}
         self._copied: dict[int, int] = {}  # shard → bytes
         self._last_copy = time.monotonic()
         self._lock = threading.Lock()  # a journal is not closed while it is forced to the disk
 
+    def look(self) -> None:
+        """See which journals of others there are; one listing."""
+        known: defaultdict[int, set[Place]] = defaultdict(set)
+        for shard, path in journaled(self._folder.parent):
+            known[shard].add(path)
+        self._known = known
+
     def open(self, shard: int) -> Journal:
-        """The journal of a shard, with all that any worker has received for it before."""
-        earlier = [read(path) for path in _of(shard, self._here)]
-        if self._here != self._folder:
-            earlier += [read(path) for path in _of(shard, self._folder)]
+        """The journal of a shard, with all that any worker had received for it when last looked."""
+        found = [*sorted(self._known[shard], key=str), *self._spooled(shard)]
+        earlier = []
+        for path in dict.fromkeys(found):
+            with suppress(FileNotFoundError):
+                earlier.append(read(path))
         journal = self._open[shard] = Journal(self._here / f"{shard:05}.{self._worker}.jsonl", earlier)
         return journal
 
@@ -45,10 +56,14 @@ class Journals:
         with self._lock:
             if journal := self._open.pop(shard, None):
                 journal.close()
+                delete(journal.path)
         self._copied.pop(shard, None)
-        for folder in {self._here, self._folder}:
-            for path in _of(shard, folder):
-                delete(path)
+        for path in [*self._known.pop(shard, ()), *self._spooled(shard)]:
+            delete(path)
+
+    def _spooled(self, shard: int) -> list[Place]:
+        """What other processes on this machine have left of a run in a store."""
+        return [] if self._here == self._folder else listed(self._here, f"{shard:05}.*.jsonl")
 
     def sync(self) -> None:
         """Force what was appended to the disk, and copy it now and then if the run lies in an object store."""
@@ -81,6 +96,7 @@ class Journals:
                 if whole:
                     name = f"{shard:05}.{self._worker}-{before}.jsonl"
                     write_atomically(self._folder / name, whole)
+                    self._known[shard].add(self._folder / name)
                     self._copied[shard] = before + len(whole)
 
 
@@ -88,10 +104,6 @@ def journaled(folder: Place) -> Iterator[tuple[int, Place]]:
     """Every journal file in a run folder, with its shard."""
     for path in listed(folder / "journal", "*.jsonl"):
         yield int(path.name.partition(".")[0]), path
-
-
-def _of(shard: int, folder: Place) -> list[Place]:
-    return listed(folder, f"{shard:05}.*.jsonl")
 
 
 def _spool(folder: Place) -> Path:

@@ -4,6 +4,7 @@ process or node, and shown on the dashboard by Ray. Which shard is whose is deci
 
 import asyncio
 import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,15 +71,23 @@ def _join(ray: Any, cluster: Cluster) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if cluster.address:
+            _knock(cluster.address)
             ray.init(address=cluster.address, **quiet)
             return
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:
             ray.init(num_cpus=max(cluster.workers * cluster.cpus, os.cpu_count() or 1), **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        what = f"{error}".splitlines()[0]
+    except (OSError, ValueError, RuntimeError) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"Cannot reach the Ray cluster {cluster.address or 'of this machine'}: {what}.") from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody listens at a HOST:PORT; Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 async def _watch(ray: Any, run: Run, tasks: list[Any], progress: Progress) -> None:

@@ -27,6 +27,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from mga.config import ExpandConfig, differences, load_settings
 from mga.errors import InputError, StopError
 from mga.expand.recipe import Recipe
@@ -43,6 +45,7 @@ from mga.store import (
     listed,
     move,
     place,
+    read,
     read_json,
     write_atomically,
     write_json,
@@ -182,23 +185,24 @@ class Run:
 
     def publish(self, shard: int, worker: str, outcomes: Sequence[Outcome], stats: ShardStats) -> bool:
         """Write a shard's outcomes and figures; False when another worker has published it."""
-        mine = self.folder / "open"
+        opened, won = self.folder / "open", self._won(shard)
         parts = []
         for status in _OUTCOMES:
             rows = [outcome_row(o, self.model, self.prompt, self.id) for o in outcomes if o.status == status]
             if rows:
                 schema = KEPT_SCHEMA if status == "kept" else DROPPED_SCHEMA
-                write_rows(mine / f"{shard:05}.{worker}.{status}.parquet", rows, schema)
+                write_rows(opened / f"{shard:05}.{worker}.{status}.parquet", rows, schema)
                 parts.append(status)
-        write_json(mine / f"{shard:05}.{worker}.shards.json", stats.model_dump(mode="json"))
-        won = create(mine / f"{shard:05}.won", as_json({"worker": worker, "parts": parts}))
-        if won and not self.is_done(shard):
-            self._settle(shard)
+        write_json(opened / f"{shard:05}.{worker}.shards.json", stats.model_dump(mode="json"))
+        mine = create(won, as_json({"worker": worker, "parts": parts}))
+        if mine and not self.is_done(shard):
+            self._give_names(shard, worker, parts)
             return True
-        if won:  # it was published and cleared up before: this worker was taken for dead long ago
-            delete(mine / f"{shard:05}.won")
-        for path in listed(mine, f"{shard:05}.{worker}.*"):
-            delete(path)
+        if mine:  # it was published and cleared up before: this worker was taken for dead long ago
+            delete(won)
+        for part in parts:
+            delete(opened / f"{shard:05}.{worker}.{part}.parquet")
+        delete(opened / f"{shard:05}.{worker}.shards.json")
         self._settle(shard)
         return False
 
@@ -240,21 +244,27 @@ class Run:
                 delete(path)
 
     def _settle(self, shard: int) -> None:
-        """Give the winner's files their names, the one that makes the shard done last; nothing when nobody has won."""
-        opened = self.folder / "open"
-        won = opened / f"{shard:05}.won"
-        if not exists(won):
-            return
+        """Finish what a winner has left; nothing when nobody has won."""
+        won = self._won(shard)
         try:
-            found = read_json(won)
-        except InputError:  # settled by somebody else a moment ago
+            found = orjson.loads(read(won))
+        except FileNotFoundError:
             return
-        if not self.is_done(shard):
-            for part in found["parts"]:
-                name = f"{shard:05}.parquet"
-                move(opened / f"{shard:05}.{found['worker']}.{part}.parquet", self.folder / part / name)
-            move(opened / f"{shard:05}.{found['worker']}.shards.json", self.folder / "shards" / f"{shard:05}.json")
-        delete(won)
+        if self.is_done(shard):
+            delete(won)
+        else:
+            self._give_names(shard, found["worker"], found["parts"])
+
+    def _give_names(self, shard: int, worker: str, parts: Sequence[str]) -> None:
+        """Move the winner's files to their places, the one that makes the shard done last."""
+        opened = self.folder / "open"
+        for part in parts:
+            move(opened / f"{shard:05}.{worker}.{part}.parquet", self.folder / part / f"{shard:05}.parquet")
+        move(opened / f"{shard:05}.{worker}.shards.json", self.folder / "shards" / f"{shard:05}.json")
+        delete(self._won(shard))
+
+    def _won(self, shard: int) -> Place:
+        return self.folder / "open" / f"{shard:05}.won"
 
     def _has_begun(self) -> bool:
         """Whether anything was asked or expanded. Before that, other settings cost nothing."""

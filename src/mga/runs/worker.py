@@ -121,6 +121,7 @@ class Worker:
         """See what others have published and what they hold. Looks cost a twentieth of the time at most."""
         began = time.monotonic()
         claimed = self._claims.look()
+        self._journals.look()
         done = self.run.done()
         for shard in sorted(done - self._done - self._taken):
             self.progress.elsewhere(self.run.stats_of(shard))
