@@ -17,6 +17,7 @@ from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
 from mga.verbs.patterns import patterns
+from mga.verbs.report import report
 
 app = typer.Typer(
     help="Expand a pretraining corpus by genre-audience reformulation.",
@@ -239,7 +240,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate, diversity):
+for verb in (clean, patterns, dedup, decontaminate, diversity, report):
     app.command()(verb)
 
 

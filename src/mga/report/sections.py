@@ -1,0 +1,291 @@
+"""The parts of a run's page that are figures: what became of the input, scores, reasons, labels, lengths, speed."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mga.records import Usage
+from mga.report.blocks import Bars, Block, Cell, Folded, Histogram, Label, Prose, Section, Share, Table, Tiles
+from mga.report.labels import Labels, labels_of
+from mga.report.scan import Scan
+from mga.report.source import Source
+
+BINS = 30
+PROBLEMS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Of a million tokens, in any currency; 0 where unknown."""
+
+    prompt: float = 0.0
+    generated: float = 0.0
+
+    def cost(self, usage: Usage) -> float:
+        return (usage.prompt_tokens * self.prompt + usage.generated_tokens * self.generated) / 1e6
+
+    def __bool__(self) -> bool:
+        return bool(self.prompt or self.generated)
+
+
+def totals(sources: Sequence[Source]) -> Section:
+    """From input to kept; the counts add up."""
+    tiles = [Tiles(source.name if len(sources) > 1 else "In short", _short(source)) for source in sources]
+    runs = [source for source in sources if source.is_run]
+    rows: list[list[Cell]] = []
+
+    def row(label: str, level: int, figure: Callable[[Source], int | None], of: Sequence[Source] = sources) -> None:
+        rows.append([Label(label, level), *(figure(source) if source in of else None for source in sources)])
+
+    if runs:
+        row("input rows", 0, lambda s: s.stats.documents + len(s.stats.problems), runs)
+        for kind in _union(_problem_kinds(s) for s in runs):
+            row(f"skipped: {kind}", 1, lambda s, kind=kind: _problem_kinds(s).get(kind, 0), runs)  # type: ignore[misc]
+        row("documents", 1, lambda s: s.stats.documents, runs)
+        row("chunks of documents", 0, lambda s: s.stats.chunks, runs)
+        row("pairs (genre, audience)", 0, lambda s: s.stats.chunks * s.record["config"]["pairs"], runs)
+    if len(runs) < len(sources):
+        row("rows read", 0, lambda s: s.rows, [s for s in sources if not s.is_run])
+    row("kept", 1, lambda s: s.stats.outcomes.get("kept", 0))
+    row("dropped", 1, lambda s: s.stats.outcomes.get("dropped", 0))
+    row("failed", 1, lambda s: s.stats.outcomes.get("failed", 0))
+    row("kept + dropped + failed", 0, lambda s: s.rows)
+    if runs:
+        row("tokens of the documents", 0, lambda s: s.stats.source_tokens, runs)
+        row("tokens kept", 0, lambda s: s.stats.kept_tokens, runs)
+    blocks: list[Block] = [*tiles, Table("Counts, from input to kept", ["", *_names(sources)], rows)]
+    for source in sources:
+        if problems := source.stats.problems:
+            listed: list[list[Cell]] = [[Label(str(problem))] for problem in problems[:PROBLEMS_SHOWN]]
+            summary = f"{len(problems):,} input rows that could not be used: {source.name}"
+            blocks.append(Folded(summary, [Table(f"The first {len(listed)}", ["row"], listed)]))
+    return Section("totals", "From input to kept", blocks)
+
+
+def _short(source: Source) -> list[tuple[str, str, str]]:
+    stats = source.stats
+    kept = stats.outcomes.get("kept", 0)
+    figures = [("kept", f"{kept:,}", f"{kept / source.rows:.1%} of {source.rows:,}")]
+    if source.is_run:
+        growth = stats.kept_tokens / stats.source_tokens if stats.source_tokens else 0.0
+        figures.append(("expansion", f"{growth:.2f} ×", f"{stats.kept_tokens:,} tokens from {stats.source_tokens:,}"))
+    if judged := sum(stats.scores.values()):
+        good = sum(n for score, n in stats.scores.items() if int(score) >= 3)
+        figures.append(("score of 3 and more", f"{good / judged:.1%}", f"of {judged:,} judged"))
+    if spent := source.sessions.spent.generated_tokens:
+        rate = spent / max(source.sessions.seconds, 1e-9)
+        figures.append(("speed", f"{rate:,.0f} tokens/s", f"generated, over {_hours(source.sessions.seconds)}"))
+    figures.append(("state", "complete" if source.complete else "not complete", f"mga {source.verb}"))
+    return figures
+
+
+def scores(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
+    """How the judge has scored; the table has the rates of the paper's Table 2. None when nothing was judged."""
+    counts = [_score_counts(source, scan) for source, scan in zip(sources, scans, strict=True)]
+    judged = [sum(of) for of in counts]
+    if not any(judged):
+        return None
+    shares = [[n / max(total, 1) for n in of] for of, total in zip(counts, judged, strict=True)]
+    chart = Bars("Share of judged texts by score", _names(sources), list("12345"), shares, counts, upright=True)
+    rows: list[list[Cell]] = [["judged", *judged]]
+    rows += [[f"score {score}", *(of[score - 1] for of in counts)] for score in (5, 4, 3, 2, 1)]
+    for name, first, last in (("≥ 3", 3, 5), ("≥ 4", 4, 5), ("= 5", 5, 5), ("≤ 2", 1, 2)):
+        rates = (sum(of[first - 1 : last]) / total if total else None for of, total in zip(counts, judged, strict=True))
+        rows.append([name, *(None if rate is None else Share(rate, f"{rate:.2%}") for rate in rates)])
+    means = (sum(score * n for score, n in enumerate(of, 1)) / max(sum(of), 1) for of in counts)
+    rows.append(["mean", *(round(mean, 3) if mean else None for mean in means)])
+    note = "Scores are the judge's word, 1–5, on whether a text can be recognised as a rewrite of its document. "
+    note += "They are worth as much as the judge is."
+    return Section("scores", "Scores", [chart, Table("Scores and rates", ["", *_names(sources)], rows), Prose(note)])
+
+
+def _score_counts(source: Source, scan: Scan) -> list[int]:
+    """Texts with score 1 … 5: of all judged texts of a run, of the rows read of a stage."""
+    if source.is_run:
+        return [source.stats.scores.get(str(score), 0) for score in range(1, 6)]
+    return [scan.scores[score] for score in range(1, 6)]
+
+
+def reasons(sources: Sequence[Source]) -> Section | None:
+    """Why texts were not kept, with a link to examples of each reason. None when all were."""
+    names = _union(source.stats.reasons for source in sources)
+    if not names:
+        return None
+    counts = [[source.stats.reasons.get(name, 0) for name in names] for source in sources]
+    shares = [[n / source.rows for n in of] for of, source in zip(counts, sources, strict=True)]
+    chart = Bars("Share of all outcomes, by the reason why they were not kept", _names(sources), names, shares, counts)
+    rows: list[list[Cell]] = []
+    for at, name in enumerate(names):
+        cells = (Share(of[at], f"{n[at]:,} ({of[at]:.1%})") for of, n in zip(shares, counts, strict=True))
+        rows.append([Label(name, to=f"#end={name}"), *cells])
+    blocks: list[Block] = [chart, Table("Reasons; each leads to examples of it", ["", *_names(sources)], rows)]
+    if cuts := _union(source.stats.cuts for source in sources):
+        cut: list[list[Cell]] = [[name, *(source.stats.cuts.get(name, 0) for source in sources)] for name in cuts]
+        blocks.append(Folded("Phrases cut from kept texts", [Table("Cut phrases", ["", *_names(sources)], cut)]))
+    return Section("reasons", "Why texts were not kept", blocks)
+
+
+def labels(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
+    """Genres and audiences of the kept texts: the most frequent, some rare ones, and the effective number."""
+    blocks: list[Block] = []
+    for name, counted in (("genre", [scan.genres for scan in scans]), ("audience", [scan.audiences for scan in scans])):
+        found = [labels_of(of, scan.sample.originals()) for of, scan in zip(counted, scans, strict=True)]
+        if not any(of.rows for of in found):
+            continue
+        blocks.append(Table(f"Kinds of {name}s", ["", *_names(sources)], _label_figures(name, found)))
+        for source, of in zip(sources, found, strict=True):
+            blocks.append(_label_table(name, source.name if len(sources) > 1 else "", of))
+    if not blocks:
+        return None
+    note = "The effective number says how many equally frequent kinds would be as diverse (exp of Shannon's entropy). "
+    note += "Wordings that say the same in the main are one kind, named by its most frequent wording. "
+    note += _read(sources, scans) + " mga diversity measures more."
+    return Section("labels", "Genres and audiences", [*blocks, Prose(note)])
+
+
+def _label_figures(name: str, found: Sequence[Labels]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = [[f"texts with a {name}" if name == "genre" else f"texts with an {name}"]]
+    rows += [["different wordings"], ["kinds"], ["effective number of kinds"]]
+    for of in found:
+        kinds: Cell = "needs mga[corpus]" if of.kinds is None else of.kinds
+        for row, cell in zip(rows, (of.rows, of.distinct, kinds, round(of.effective, 1)), strict=True):
+            row.append(cell)
+    return rows
+
+
+def _label_table(name: str, run: str, of: Labels) -> Table:
+    def row(label: str, count: int) -> list[Cell]:
+        return [label, Share(count / max(of.rows, 1), f"{count:,} ({count / max(of.rows, 1):.1%})")]
+
+    rows = [row(label, count) for label, count in of.often]
+    if of.rare:
+        rows.append([Label("… and some of the rarest"), None])
+        rows += [row(label, count) for label, count in of.rare]
+    return Table(f"Most frequent {name}s{f': {run}' if run else ''}", [name, "texts"], rows)
+
+
+def lengths(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
+    """How long kept texts are, and how much longer than their originals."""
+    blocks: list[Block] = []
+    names = _names(sources)
+    if any(scan.tokens for scan in scans):
+        blocks.append(_histogram("Tokens of kept texts", "tokens", names, [scan.tokens for scan in scans]))
+    if any(scan.growth for scan in scans):
+        caption = "Length of kept texts as a multiple of their document's, in characters"
+        blocks.append(_histogram(caption, "× the document", names, [scan.growth for scan in scans]))
+    if not blocks:
+        return None
+    rows: list[list[Cell]] = []
+    if any(source.is_run for source in sources):
+        growth = (s.stats.kept_tokens / s.stats.source_tokens if s.stats.source_tokens else None for s in sources)
+        rows.append(["tokens kept / tokens of documents", *(None if g is None else round(g, 3) for g in growth)])
+    for name, share in (("a tenth has at most", 0.1), ("median", 0.5), ("nine tenths have at most", 0.9)):
+        rows.append([f"tokens of a kept text: {name}", *(_quantile(scan.tokens, share) for scan in scans)])
+    blocks.append(Table("Lengths and growth", ["", *names], rows))
+    return Section("lengths", "Lengths and expansion", [*blocks, Prose(_read(sources, scans))])
+
+
+def _histogram(caption: str, unit: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> Histogram:
+    """Equal bins from 0 to the length that 99% of all stay under, the same for every series."""
+    end = max(_quantile(of, 0.99) or 0 for of in values) or 1
+    whole = unit == "tokens"
+    width = max(1, -(-int(end) // BINS)) if whole else end / BINS
+    edges = [round(width * i, 6) for i in range(BINS + 1)]
+    counts, beyond = [], []
+    for of in values:
+        bins = [0] * (BINS + 1)
+        for value in of:
+            bins[min(int(value / width), BINS)] += 1
+        counts.append(bins[:BINS])
+        beyond.append(bins[BINS])
+    medians = [median(of) if of else None for of in values]
+    return Histogram(caption, unit, names, edges, counts, beyond, medians)
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else None
+
+
+def speed(sources: Sequence[Source], prices: Prices) -> Section | None:
+    """What was asked, how fast, and what it cost. None for stages, which ask no model."""
+    runs = [source for source in sources if source.is_run]
+    if not runs:
+        return None
+    rows: list[list[Cell]] = []
+    for purpose in _union(source.stats.usage for source in runs):
+        used = [source.stats.usage.get(purpose, Usage()) for source in runs]
+        rows.append([f"{purpose}: requests", *(of.requests for of in used)])
+        rows.append([Label("prompt tokens", 1), *(of.prompt_tokens for of in used)])
+        rows.append([Label("of them from the server's cache", 1), *(_cached(of) for of in used)])
+        rows.append([Label("generated tokens", 1), *(of.generated_tokens for of in used)])
+    spent = [sum(source.stats.usage.values(), Usage()) for source in runs]
+    per_kept = [_ratio(of.generated_tokens, source.stats.kept_tokens) for of, source in zip(spent, runs, strict=True)]
+    rows.append(["generated tokens for each token kept", *per_kept])
+    if prices:
+        rows.append(["cost", *(round(prices.cost(of), 2) for of in spent)])
+        millions = [source.stats.kept_tokens / 1e6 for source in runs]
+        costs = (_ratio(prices.cost(of), million) for of, million in zip(spent, millions, strict=True))
+        rows.append(["cost of a million tokens kept", *costs])
+    blocks: list[Block] = [Table("Requests and tokens", ["", *_names(runs)], rows)]
+    if any(source.sessions.seconds for source in runs):
+        blocks.append(Table("Speed, all processes that worked on it together", ["", *_names(runs)], _rates(runs)))
+    if prices:
+        given = f"Prices given: {prices.prompt:g} for a million prompt tokens, {prices.generated:g} for generated ones."
+        blocks.append(Prose(given))
+    return Section("speed", "Cost and speed", blocks)
+
+
+def _rates(runs: Sequence[Source]) -> list[list[Cell]]:
+    of = [source.sessions for source in runs]
+    seconds = [session.seconds for session in of]
+
+    def rate(amounts: Iterable[float]) -> list[Cell]:
+        return [_ratio(amount, time) for amount, time in zip(amounts, seconds, strict=True)]
+
+    return [
+        ["time", *(_hours(time) for time in seconds)],
+        ["requests/s", *rate(session.spent.requests for session in of)],
+        ["generated tokens/s", *rate(session.spent.generated_tokens for session in of)],
+        ["prompt tokens/s", *rate(session.spent.prompt_tokens for session in of)],
+        ["requests in flight", *rate(session.in_flight_seconds for session in of)],
+        ["cores used in this process", *rate(session.cpu_seconds for session in of)],
+    ]
+
+
+def _cached(usage: Usage) -> Cell:
+    share = usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
+    return Share(share, f"{share:.1%}")
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 3) if whole else None
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _read(sources: Sequence[Source], scans: Sequence[Scan]) -> str:
+    """Of how many rows a section's figures are."""
+    if all(scan.rows >= source.rows for source, scan in zip(sources, scans, strict=True)):
+        return "Of all rows."
+    parts = (f"{scan.rows:,} of {source.rows:,}" for source, scan in zip(sources, scans, strict=True))
+    return f"Of files spread evenly: {', '.join(parts)} rows."
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    return [source.name for source in sources]
+
+
+def _problem_kinds(source: Source) -> dict[str, int]:
+    kinds: dict[str, int] = {}
+    for problem in source.stats.problems:
+        kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
+    return kinds
+
+
+def _union(found: Iterable[Iterable[str]]) -> list[str]:
+    """All names, those of the first run first."""
+    return list(dict.fromkeys(name for names in found for name in names))
