@@ -86,6 +86,7 @@ def expand(
     limit: Annotated[int | None, _option("limit")] = None,
     text_key: Annotated[str | None, _option("text_key")] = None,
     id_key: Annotated[str | None, _option("id_key")] = None,
+    license_name: Annotated[str | None, _option("license", "--license")] = None,
     concurrency: Annotated[int | None, _option("concurrency")] = None,
     seed: Annotated[int | None, _option("seed")] = None,
     dry_run: Annotated[
@@ -121,6 +122,7 @@ def expand(
         "limit": limit,
         "text_key": text_key,
         "id_key": id_key,
+        "license": license_name,
         "concurrency": concurrency,
         "seed": seed,
         "input": inputs or None,
@@ -231,12 +233,13 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
     schema: Annotated[str, typer.Option("--schema", help="plain, or mgacorpus: the published layout")] = "plain",
+    license_name: Annotated[str | None, _option("license", "--license")] = None,
 ) -> None:
-    """Write the kept texts in another layout."""
+    """Write the kept texts in another layout, with a dataset card."""
     from mga.runs.export import export as write
     from mga.runs.run import Run
 
-    rows = write(Run(run), schema, out)
+    rows = write(Run(run), schema, out, license_name)
     print(f"{rows:,} rows in {out}")
 
 

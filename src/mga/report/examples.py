@@ -4,6 +4,7 @@ A text goes to the page in pieces, so that the page need not know what a word is
 string behind a number is keyword number n of the original.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,8 @@ class Examples:
 
 
 def examples_of(scans: Sequence[Scan]) -> Examples:
-    """As many sampled rows of each run as there is room for, documents together, in the documents' order."""
+    """As many sampled rows of each run as there is room for. Those of a document stand together, and documents of
+    which most rows are there come first."""
     found = Examples()
     places: dict[str, int] = {}
     seen: set[tuple[int, str]] = set()
@@ -67,7 +69,10 @@ def examples_of(scans: Sequence[Scan]) -> Examples:
                 if not found.add(run, row, places):
                     del waiting[run]
     order = {"kept": 0, "dropped": 1, "failed": 2}
-    found.rows.sort(key=lambda row: (row["original"], row["run"], order[row["status"]], row["id"]))
+    rows = Counter(row["original"] for row in found.rows)
+    found.rows.sort(
+        key=lambda row: (-rows[row["original"]], row["original"], row["run"], order[row["status"]], row["id"])
+    )
     return found
 
 

@@ -25,7 +25,7 @@ def report(folders: Sequence[Path], out: Path, prices: Prices | None = None) -> 
     found = (
         sections.totals(sources),
         sections.scores(sources, scans),
-        sections.reasons(sources),
+        sections.reasons(sources, scans),
         sections.labels(sources, scans),
         sections.lengths(sources, scans),
         sections.speed(sources, prices or Prices()),

@@ -77,6 +77,11 @@ class Sample:
                 for _, others in sorted(kinds.items()):
                     yield from others[turn : turn + 1]
 
+    def of_reason(self, reason: str) -> Iterable[Row]:
+        """Rows that were not kept for this reason."""
+        lowest = (of for kind, of in sorted(self.kinds.items()) if kind[1] == reason)
+        return (row for of in lowest for _, rows in sorted(of.rows.items()) for row in rows)
+
     def originals(self) -> list[str]:
         """Texts of the sampled documents, each once."""
         self.documents.trim()

@@ -1,8 +1,11 @@
 """The parts of a run's page that are figures: what became of the input, scores, reasons, labels, lengths, speed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from math import ceil
+from statistics import quantiles
+from urllib.parse import urlencode
 
 from mga.records import Usage
 from mga.report.blocks import Bars, Block, Cell, Folded, Histogram, Label, Prose, Section, Share, Table, Tiles
@@ -12,6 +15,7 @@ from mga.report.source import Source
 
 BINS = 30
 PROBLEMS_SHOWN = 100
+DETAIL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,9 @@ def _score_counts(source: Source, scan: Scan) -> list[int]:
     return [scan.scores[score] for score in range(1, 6)]
 
 
-def reasons(sources: Sequence[Source]) -> Section | None:
-    """Why texts were not kept, with a link to examples of each reason. None when all were."""
-    names = _union(source.stats.reasons for source in sources)
+def reasons(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
+    """Why texts were not kept, with what was said of one, and a link to examples. None when all were kept."""
+    names = _by_count([source.stats.reasons for source in sources])
     if not names:
         return None
     counts = [[source.stats.reasons.get(name, 0) for name in names] for source in sources]
@@ -117,12 +121,19 @@ def reasons(sources: Sequence[Source]) -> Section | None:
     rows: list[list[Cell]] = []
     for at, name in enumerate(names):
         cells = (Share(of[at], f"{n[at]:,} ({of[at]:.1%})") for of, n in zip(shares, counts, strict=True))
-        rows.append([Label(name, to=f"#end={name}"), *cells])
-    blocks: list[Block] = [chart, Table("Reasons; each leads to examples of it", ["", *_names(sources)], rows)]
+        rows.append([Label(name, to=f"#{urlencode({'end': name})}"), *cells, _said_of(name, scans)])
+    columns = ["", *_names(sources), "said of one"]
+    blocks: list[Block] = [chart, Table("Reasons; each leads to examples of it", columns, rows)]
     if cuts := _union(source.stats.cuts for source in sources):
         cut: list[list[Cell]] = [[name, *(source.stats.cuts.get(name, 0) for source in sources)] for name in cuts]
         blocks.append(Folded("Phrases cut from kept texts", [Table("Cut phrases", ["", *_names(sources)], cut)]))
     return Section("reasons", "Why texts were not kept", blocks)
+
+
+def _said_of(reason: str, scans: Sequence[Scan]) -> str | None:
+    """The detail of a text that was not kept for this reason."""
+    rows = (row for scan in scans for row in scan.sample.of_reason(reason))
+    return next((str(row["detail"])[:DETAIL] for row in rows if row.get("detail")), None)
 
 
 def labels(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
@@ -179,31 +190,32 @@ def lengths(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
     if any(source.is_run for source in sources):
         growth = (s.stats.kept_tokens / s.stats.source_tokens if s.stats.source_tokens else None for s in sources)
         rows.append(["tokens kept / tokens of documents", *(None if g is None else round(g, 3) for g in growth)])
-    for name, share in (("a tenth has at most", 0.1), ("median", 0.5), ("nine tenths have at most", 0.9)):
-        rows.append([f"tokens of a kept text: {name}", *(_quantile(scan.tokens, share) for scan in scans)])
+    for name, percent in (("a tenth has at most", 10), ("median", 50), ("nine tenths have at most", 90)):
+        rows.append([f"tokens of a kept text: {name}", *(_percentile(scan.tokens, percent) for scan in scans)])
     blocks.append(Table("Lengths and growth", ["", *names], rows))
     return Section("lengths", "Lengths and expansion", [*blocks, Prose(_read(sources, scans))])
 
 
 def _histogram(caption: str, unit: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> Histogram:
     """Equal bins from 0 to the length that 99% of all stay under, the same for every series."""
-    end = max(_quantile(of, 0.99) or 0 for of in values) or 1
-    whole = unit == "tokens"
-    width = max(1, -(-int(end) // BINS)) if whole else end / BINS
+    end = max(_percentile(of, 99) or 0 for of in values) or 1
+    width = ceil(end / BINS) if unit == "tokens" else end / BINS
     edges = [round(width * i, 6) for i in range(BINS + 1)]
     counts, beyond = [], []
     for of in values:
         bins = [0] * (BINS + 1)
         for value in of:
-            bins[min(int(value / width), BINS)] += 1
+            bins[BINS if value > edges[-1] else min(int(value / width), BINS - 1)] += 1
         counts.append(bins[:BINS])
         beyond.append(bins[BINS])
-    medians = [median(of) if of else None for of in values]
-    return Histogram(caption, unit, names, edges, counts, beyond, medians)
+    return Histogram(caption, unit, names, edges, counts, beyond, [_percentile(of, 50) for of in values])
 
 
-def _quantile(values: Sequence[float], share: float) -> float | None:
-    return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else None
+def _percentile(values: Sequence[float], percent: int) -> float | None:
+    """The value that so many percent stay under (1–99), between the two nearest; None without values."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def speed(sources: Sequence[Source], prices: Prices) -> Section | None:
@@ -258,7 +270,8 @@ def _cached(usage: Usage) -> Cell:
 
 
 def _ratio(part: float, whole: float) -> float | None:
-    return round(part / whole, 3) if whole else None
+    ratio = part / whole if whole else None
+    return None if ratio is None else round(ratio, 0 if ratio >= 100 else 3)
 
 
 def _hours(seconds: float) -> str:
@@ -284,6 +297,11 @@ def _problem_kinds(source: Source) -> dict[str, int]:
     for problem in source.stats.problems:
         kinds[problem.kind] = kinds.get(problem.kind, 0) + 1
     return kinds
+
+
+def _by_count(found: Sequence[Mapping[str, int]]) -> list[str]:
+    """All names, the most frequent of all runs together first."""
+    return [name for name, _ in sum((Counter(of) for of in found), Counter[str]()).most_common()]
 
 
 def _union(found: Iterable[Iterable[str]]) -> list[str]:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from mga.documents import PARQUET_ENDINGS
 from mga.errors import InputError
+from mga.runs.card import Record, export_card
 from mga.runs.rows import readable, row_files, stage_record
 from mga.runs.run import Run
-from mga.store import KEPT_SCHEMA, write_rows
+from mga.store import KEPT_SCHEMA, write_atomically, write_rows
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
 MGACORPUS_SCHEMA = pa.schema(
@@ -23,9 +24,9 @@ _PLAIN_SCHEMA = pa.schema([field for field in KEPT_SCHEMA if field.name not in (
 Row = dict[str, Any]
 
 
-def export(run: Run, schema: str, out: Path) -> int:
-    """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file; returns the number of
-    rows.
+def export(run: Run, schema: str, out: Path, license_given: str | None = None) -> int:
+    """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file, and a dataset card that
+    names the documents' licence (that of the runs, unless one is given); returns the number of rows.
 
     Raises InputError for an unknown schema, a folder that is not empty, a run without kept rows, rows that no run has
     written, and a damaged file.
@@ -56,7 +57,28 @@ def export(run: Run, schema: str, out: Path) -> int:
             converted = [convert(row) for row in pq.read_table(file).to_pylist()]
         write_rows(out / file.relative_to(kept), converted, layout)
         rows += len(converted)
+    write_atomically(out / "README.md", export_card(rows, schema, *_lineage(run.folder), license_given).encode())
     return rows
+
+
+def _lineage(folder: Path) -> tuple[list[Record], list[tuple[str, Record]]]:
+    """What a folder was made from: the runs, as far as they are found, and the stages since, first to last."""
+    runs: dict[str, Record] = {}
+    stages: dict[Path, tuple[str, Record]] = {}
+
+    def follow(place: Path) -> None:
+        if place in stages:
+            return
+        if (place / "run.json").is_file():
+            record = Run(place).record()
+            runs[record["run"]] = record
+        elif stage := stage_record(place):
+            for given in stage.get("given", ()):
+                follow(Path(given).resolve())
+            stages[place] = (place.name, stage)
+
+    follow(folder.resolve())
+    return list(runs.values()), list(stages.values())
 
 
 def _check_written_by_a_run(file: Path) -> None:

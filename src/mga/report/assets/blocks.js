@@ -42,8 +42,9 @@ function tiles({ caption, figures }) {
 }
 
 function table({ caption, columns, rows }) {
-  const head = columns.map((name) => (name ? h("th", { scope: "col" }, h("bdi", {}, name)) : h("td", {})));
-  const body = rows.map((row) => h("tr", {}, row.map((value, at) => (at === 0 ? rowName(value) : cell(value)))));
+  const side = (at) => (rows.some((row) => typeof row[at] === "number" || row[at]?.words) ? "number" : null);
+  const head = columns.map((name, at) => (name ? h("th", { scope: "col", class: side(at) }, h("bdi", {}, name)) : h("td", {})));
+  const body = rows.map((row) => h("tr", {}, row.map((value, at) => (at === 0 ? rowName(value) : cell(value, side(at))))));
   return h(
     "div",
     { class: "wide", role: "region", "aria-label": caption || "table", tabindex: "0" },
@@ -57,10 +58,10 @@ function rowName(value) {
   return h("th", { scope: "row", class: `level-${level}` }, to ? h("a", { href: to }, words) : words);
 }
 
-function cell(value) {
+function cell(value, side) {
   if (value === null) return h("td", { class: "none" });
   if (typeof value === "number") return h("td", { class: "number" }, NUMBER.format(value));
-  if (typeof value === "string") return h("td", {}, h("bdi", {}, value));
+  if (typeof value === "string") return h("td", { class: value.length > 24 ? "words" : side }, h("bdi", {}, value));
   if ("share" in value) {
     const bar = h("span", { class: "bar" });
     bar.style.setProperty("--share", value.share);

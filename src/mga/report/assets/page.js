@@ -4,6 +4,7 @@
 {
   const { sections, runs, examples, counted } = JSON.parse(document.getElementById("data").textContent);
   const main = document.querySelector("main");
+  main.dataset.runs = runs.length;
   const toc = document.querySelector("header nav ul");
   for (const given of sections) {
     main.append(section(given));
