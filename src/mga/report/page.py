@@ -1,8 +1,8 @@
 """One HTML file that needs nothing else: no network, no other file.
 
-Data goes into it as JSON in a script element that is never run, with every "<" written as \\u003c, so that no text can end
-the element. The page's own scripts are allowed by their hashes and nothing else is (Content-Security-Policy): a script
-that got in by some other way would not run, and no address could be asked.
+Data goes into it as JSON in a script element that is never run, with every "<" written as \\u003c, so that no text can
+end the element. The page's own scripts are allowed by their hashes and nothing else is (Content-Security-Policy): a
+script that got in by some other way would not run, and no address could be asked.
 """
 
 from base64 import b64encode

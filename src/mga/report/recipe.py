@@ -75,5 +75,3 @@ def _wording(name: str) -> Block:
     if prompt.fingerprint != fingerprint:
         return Prose(f"This version of mga words this prompt otherwise ({prompt.fingerprint}).")
     return Code(prompt.whole)
-
-

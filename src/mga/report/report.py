@@ -56,5 +56,3 @@ def check_replaceable(out: Path) -> None:
 def _note(sources: Sequence[Source]) -> str:
     made = [f"mga {source.verb}, {source.record.get('created', '')}".rstrip(", ") for source in sources]
     return made[0] if len(made) == 1 else f"{len(made)} runs side by side: {'; '.join(made)}"
-
-

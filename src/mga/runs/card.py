@@ -25,7 +25,7 @@ _SIZES = (
     (100_000_000, "10M<n<100M"),
     (1_000_000_000, "100M<n<1B"),
 )
-PROVENANCE = "https://arxiv.org/abs/2502.04235"
+_METHOD = "https://arxiv.org/abs/2502.04235"
 
 
 def run_card(record: Record, stats: ShardStats) -> str:
@@ -74,8 +74,8 @@ def export_card(
     text = (
         _columns("`id` is the row's, `score` the judge's word, 1–5")
         if layout == "plain"
-        else "Columns: `content_split` is the reformulation, `meta` tells its document (`docid`, `chunk_id`, `raw_text`), "
-        "genre, audience and, in `meta_extra`, score, model and prompt."
+        else "Columns: `content_split` is the reformulation, `meta` tells its document (`docid`, `chunk_id`,\n"
+        "`raw_text`), genre, audience and, in `meta_extra`, score, model and prompt."
     )
     judged = any(run["config"]["judge"] != "none" for run in runs)
     return f"""{_header(title, chosen, rows, language, "**/*.parquet")}
@@ -132,7 +132,7 @@ def _origin(runs: Sequence[Record], license_given: str | None) -> str:
     lines = [
         "## Where it comes from",
         "",
-        f"Method: massive genre-audience reformulation ({PROVENANCE}), as mga carries it out.",
+        f"Method: massive genre-audience reformulation ({_METHOD}), as mga carries it out.",
         f"Licence of the documents: {told}. The licence of the models may add conditions.",
     ]
     for run in runs:
@@ -175,12 +175,12 @@ def _limits(judged: bool, judge: str | float) -> str:
     how = "No judge has compared them with their documents."
     if judged:
         share = "all of them" if judge == "all" else f"a share of {judge} of them"
-        how = f"A language model has compared {share} with their documents; its scores are worth as much as it is."
-    return (
-        "## Known limits\n\nThe texts are synthetic: they can contain errors that their documents do not have, and they "
-        "hold what\ntheir documents hold, personal data and bias included. "
-        f"{how}\nA text may leave out, add and reorder; it does not stand for its document."
-    )
+        how = f"A language model has compared {share} with\ntheir documents; its scores are worth as much as it is."
+    return f"""## Known limits
+
+The texts are synthetic: they can contain errors that their documents do not have, and they hold what their documents
+hold, personal data and bias included. A text may leave out, add and reorder; it does not stand for its document.
+{how}"""
 
 
 def _names(given: Sequence[str]) -> str:

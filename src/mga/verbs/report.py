@@ -8,7 +8,8 @@ import typer
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="folders of runs, or of what mga clean, dedup, … have written", metavar="RUN...")
+        list[Path],
+        typer.Argument(help="folders of runs, or of what mga clean, dedup, … have written", metavar="RUN..."),
     ],
     out: Annotated[
         Path | None,
