@@ -299,6 +299,16 @@ def test_a_large_run_fits_a_page(mga: Mga, large: Path) -> None:
     assert {row["status"] for row in data["examples"]["rows"]} == {"kept", "dropped"}
 
 
+def test_a_page_of_nothing_but_markup_fits_too(mga: Mga, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    rows = [{"id": f"{i}", "text": f"{i}" + "<>&" * 10_000, "raw_text": f"{i}" + "<b>" * 10_000} for i in range(300)]
+    (tmp_path / "kept" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    counts = {"rows": 300, "kept": 300, "reasons": {}}
+    (tmp_path / "stage.json").write_text(json.dumps({"verb": "dedup", "settings": {}, "counts": counts}))
+    assert mga("report", tmp_path)[0] == 0
+    assert (tmp_path / "report.html").stat().st_size < MOST_BYTES
+
+
 def test_of_more_rows_files_spread_evenly_are_read(
     mga: Mga, large: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from mga.report.inert import inert
 from mga.report.sample import Row
 from mga.report.scan import Scan
 from mga.words import keywords, spans, stem
@@ -41,7 +40,7 @@ class Examples:
         fresh = None if place is not None else _original(row, original)
         described = fresh or self.originals[place or 0]
         entry = _entry(row, run, place if place is not None else len(self.originals), described)
-        size = len(orjson.dumps(entry)) + (len(orjson.dumps(fresh)) if fresh else 0)
+        size = len(inert(entry)) + (len(inert(fresh)) if fresh else 0)
         if self.bytes + size > BYTES:
             return False
         if fresh:

@@ -12,10 +12,9 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
-import orjson
-
 from mga.report.blocks import Section
 from mga.report.examples import Examples
+from mga.report.inert import inert
 
 _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("plot.js", "blocks.js", "charts.js", "browser.js", "page.js")
@@ -57,16 +56,11 @@ def page(
 </header>
 <main id="main"><noscript><p>This page draws itself with JavaScript, which is switched off here.</p></noscript></main>
 <footer>Made by mga {escape(version("mga"))}. Charts: Observable Plot and D3 (ISC licence).</footer>
-<script type="application/json" id="data">{_inert(data)}</script>
+<script type="application/json" id="data">{inert(data).decode()}</script>
 {running}
 </body>
 </html>
 """.encode()
-
-
-def _inert(data: object) -> str:
-    """JSON that no HTML parser finds anything in."""
-    return orjson.dumps(data).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _hash(script: str) -> str:

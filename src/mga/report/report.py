@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mga.errors import InputError
 from mga.report import sections
+from mga.report.cost import Prices, speed
 from mga.report.examples import examples_of
 from mga.report.page import GENERATOR, page
 from mga.report.recipe import recipe
 from mga.report.scan import scan
-from mga.report.sections import Prices
 from mga.report.source import Source, sources_of
 from mga.store import write_atomically
 
@@ -28,7 +28,7 @@ def report(folders: Sequence[Path], out: Path, prices: Prices | None = None) -> 
         sections.reasons(sources, scans),
         sections.labels(sources, scans),
         sections.lengths(sources, scans),
-        sections.speed(sources, prices or Prices()),
+        speed(sources, prices or Prices()),
         recipe(sources),
     )
     examples = examples_of(scans)

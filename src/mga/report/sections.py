@@ -1,14 +1,13 @@
-"""The parts of a run's page that are figures: what became of the input, scores, reasons, labels, lengths, speed."""
+"""The parts of a run's page that are figures: what became of the input, scores, reasons, labels, lengths."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from statistics import quantiles
 from urllib.parse import urlencode
 
-from mga.records import Usage
 from mga.report.blocks import Bars, Block, Cell, Folded, Histogram, Label, Prose, Section, Share, Table, Tiles
+from mga.report.cost import hours
 from mga.report.labels import Labels, labels_of
 from mga.report.scan import Scan
 from mga.report.source import Source
@@ -18,45 +17,19 @@ PROBLEMS_SHOWN = 100
 DETAIL = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Of a million tokens, in any currency; 0 where unknown."""
-
-    prompt: float = 0.0
-    generated: float = 0.0
-
-    def cost(self, usage: Usage) -> float:
-        return (usage.prompt_tokens * self.prompt + usage.generated_tokens * self.generated) / 1e6
-
-    def __bool__(self) -> bool:
-        return bool(self.prompt or self.generated)
-
-
 def totals(sources: Sequence[Source]) -> Section:
     """From input to kept; the counts add up."""
     tiles = [Tiles(source.name if len(sources) > 1 else "In short", _short(source)) for source in sources]
-    runs = [source for source in sources if source.is_run]
-    rows: list[list[Cell]] = []
-
-    def row(label: str, level: int, figure: Callable[[Source], int | None], of: Sequence[Source] = sources) -> None:
-        rows.append([Label(label, level), *(figure(source) if source in of else None for source in sources)])
-
-    if runs:
-        row("input rows", 0, lambda s: s.stats.documents + len(s.stats.problems), runs)
-        for kind in _union(_problem_kinds(s) for s in runs):
-            row(f"skipped: {kind}", 1, lambda s, kind=kind: _problem_kinds(s).get(kind, 0), runs)  # type: ignore[misc]
-        row("documents", 1, lambda s: s.stats.documents, runs)
-        row("chunks of documents", 0, lambda s: s.stats.chunks, runs)
-        row("pairs (genre, audience)", 0, lambda s: s.stats.chunks * s.record["config"]["pairs"], runs)
-    if len(runs) < len(sources):
-        row("rows read", 0, lambda s: s.rows, [s for s in sources if not s.is_run])
-    row("kept", 1, lambda s: s.stats.outcomes.get("kept", 0))
-    row("dropped", 1, lambda s: s.stats.outcomes.get("dropped", 0))
-    row("failed", 1, lambda s: s.stats.outcomes.get("failed", 0))
-    row("kept + dropped + failed", 0, lambda s: s.rows)
-    if runs:
-        row("tokens of the documents", 0, lambda s: s.stats.source_tokens, runs)
-        row("tokens kept", 0, lambda s: s.stats.kept_tokens, runs)
+    rows = _input_counts(sources)
+    for end in ("kept", "dropped", "failed"):
+        rows.append([Label(end, 1), *(source.stats.outcomes.get(end, 0) for source in sources)])
+    rows.append(["kept + dropped + failed", *(source.rows for source in sources)])
+    for name, tokens in (
+        ("tokens of the documents", [source.stats.source_tokens for source in sources]),
+        ("tokens kept", [source.stats.kept_tokens for source in sources]),
+    ):
+        if any(tokens):
+            rows.append([name, *_of_runs(sources, tokens)])
     blocks: list[Block] = [*tiles, Table("Counts, from input to kept", ["", *_names(sources)], rows)]
     for source in sources:
         if problems := source.stats.problems:
@@ -64,6 +37,29 @@ def totals(sources: Sequence[Source]) -> Section:
             summary = f"{len(problems):,} input rows that could not be used: {source.name}"
             blocks.append(Folded(summary, [Table(f"The first {len(listed)}", ["row"], listed)]))
     return Section("totals", "From input to kept", blocks)
+
+
+def _input_counts(sources: Sequence[Source]) -> list[list[Cell]]:
+    """From input rows to pairs; of stages, the rows they have read."""
+    rows: list[list[Cell]] = []
+    if any(source.is_run for source in sources):
+        stats = [source.stats for source in sources]
+        rows.append(["input rows", *_of_runs(sources, [of.documents + len(of.problems) for of in stats])])
+        for kind in _union(_problem_kinds(source) for source in sources):
+            counts = [_problem_kinds(source).get(kind, 0) for source in sources]
+            rows.append([Label(f"skipped: {kind}", 1), *_of_runs(sources, counts)])
+        rows.append([Label("documents", 1), *_of_runs(sources, [of.documents for of in stats])])
+        rows.append(["chunks of documents", *_of_runs(sources, [of.chunks for of in stats])])
+        pairs = [source.stats.chunks * source.record["config"]["pairs"] if source.is_run else 0 for source in sources]
+        rows.append(["pairs (genre, audience)", *_of_runs(sources, pairs)])
+    if not all(source.is_run for source in sources):
+        rows.append(["rows read", *(None if source.is_run else source.rows for source in sources)])
+    return rows
+
+
+def _of_runs(sources: Sequence[Source], figures: Sequence[int]) -> list[int | None]:
+    """Figures that stages do not have."""
+    return [figure if source.is_run else None for source, figure in zip(sources, figures, strict=True)]
 
 
 def _short(source: Source) -> list[tuple[str, str, str]]:
@@ -78,7 +74,7 @@ def _short(source: Source) -> list[tuple[str, str, str]]:
         figures.append(("score of 3 and more", f"{good / judged:.1%}", f"of {judged:,} judged"))
     if spent := source.sessions.spent.generated_tokens:
         rate = spent / max(source.sessions.seconds, 1e-9)
-        figures.append(("speed", f"{rate:,.0f} tokens/s", f"generated, over {_hours(source.sessions.seconds)}"))
+        figures.append(("speed", f"{rate:,.0f} tokens/s", f"generated, over {hours(source.sessions.seconds)}"))
     figures.append(("state", "complete" if source.complete else "not complete", f"mga {source.verb}"))
     return figures
 
@@ -166,7 +162,7 @@ def _label_figures(name: str, found: Sequence[Labels]) -> list[list[Cell]]:
 
 def _label_table(name: str, run: str, of: Labels) -> Table:
     def row(label: str, count: int) -> list[Cell]:
-        return [label, Share(count / max(of.rows, 1), f"{count:,} ({count / max(of.rows, 1):.1%})")]
+        return [label[:DETAIL], Share(count / max(of.rows, 1), f"{count:,} ({count / max(of.rows, 1):.1%})")]
 
     rows = [row(label, count) for label, count in of.often]
     if of.rare:
@@ -216,68 +212,6 @@ def _percentile(values: Sequence[float], percent: int) -> float | None:
     if len(values) < 2:
         return values[0] if values else None
     return quantiles(values, n=100, method="inclusive")[percent - 1]
-
-
-def speed(sources: Sequence[Source], prices: Prices) -> Section | None:
-    """What was asked, how fast, and what it cost. None for stages, which ask no model."""
-    runs = [source for source in sources if source.is_run]
-    if not runs:
-        return None
-    rows: list[list[Cell]] = []
-    for purpose in _union(source.stats.usage for source in runs):
-        used = [source.stats.usage.get(purpose, Usage()) for source in runs]
-        rows.append([f"{purpose}: requests", *(of.requests for of in used)])
-        rows.append([Label("prompt tokens", 1), *(of.prompt_tokens for of in used)])
-        rows.append([Label("of them from the server's cache", 1), *(_cached(of) for of in used)])
-        rows.append([Label("generated tokens", 1), *(of.generated_tokens for of in used)])
-    spent = [sum(source.stats.usage.values(), Usage()) for source in runs]
-    per_kept = [_ratio(of.generated_tokens, source.stats.kept_tokens) for of, source in zip(spent, runs, strict=True)]
-    rows.append(["generated tokens for each token kept", *per_kept])
-    if prices:
-        rows.append(["cost", *(round(prices.cost(of), 2) for of in spent)])
-        millions = [source.stats.kept_tokens / 1e6 for source in runs]
-        costs = (_ratio(prices.cost(of), million) for of, million in zip(spent, millions, strict=True))
-        rows.append(["cost of a million tokens kept", *costs])
-    blocks: list[Block] = [Table("Requests and tokens", ["", *_names(runs)], rows)]
-    if any(source.sessions.seconds for source in runs):
-        blocks.append(Table("Speed, all processes that worked on it together", ["", *_names(runs)], _rates(runs)))
-    if prices:
-        given = f"Prices given: {prices.prompt:g} for a million prompt tokens, {prices.generated:g} for generated ones."
-        blocks.append(Prose(given))
-    return Section("speed", "Cost and speed", blocks)
-
-
-def _rates(runs: Sequence[Source]) -> list[list[Cell]]:
-    of = [source.sessions for source in runs]
-    seconds = [session.seconds for session in of]
-
-    def rate(amounts: Iterable[float]) -> list[Cell]:
-        return [_ratio(amount, time) for amount, time in zip(amounts, seconds, strict=True)]
-
-    return [
-        ["time", *(_hours(time) for time in seconds)],
-        ["requests/s", *rate(session.spent.requests for session in of)],
-        ["generated tokens/s", *rate(session.spent.generated_tokens for session in of)],
-        ["prompt tokens/s", *rate(session.spent.prompt_tokens for session in of)],
-        ["requests in flight", *rate(session.in_flight_seconds for session in of)],
-        ["cores used in this process", *rate(session.cpu_seconds for session in of)],
-    ]
-
-
-def _cached(usage: Usage) -> Cell:
-    share = usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
-    return Share(share, f"{share:.1%}")
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    ratio = part / whole if whole else None
-    return None if ratio is None else round(ratio, 0 if ratio >= 100 else 3)
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _read(sources: Sequence[Source], scans: Sequence[Scan]) -> str:

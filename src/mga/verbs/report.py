@@ -26,8 +26,8 @@ def report(
     """
     from rich.console import Console
 
+    from mga.report.cost import Prices
     from mga.report.report import report as write
-    from mga.report.sections import Prices
 
     place = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     with Console(stderr=True).status("reading"):
