@@ -240,11 +240,12 @@ def test_runs_and_stages_stand_side_by_side(mga: Mga, run: Path, tmp_path: Path)
     assert mga("report", run, strict, tmp_path / "cleaned", "--out", tmp_path / "page.html")[0] == 0
     _, data = parsed(tmp_path / "page.html")
     assert data["runs"] == ["run", "strict", "cleaned"]
-    stage = json.loads((tmp_path / "cleaned" / "stage.json").read_bytes())["counts"]
+    record = json.loads((tmp_path / "cleaned" / "stage.json").read_bytes())
+    stage = record["counts"]
     counts = tables(data)["Counts, from input to kept"]
     assert counts["documents"][:2] == [24, 24]
     assert counts["kept"][2] == stage["kept"] < counts["kept"][0]
-    assert counts["rows read"] == [None, None, stage["rows"]]
+    assert counts["rows read"] == [None, None, stage["rows"] + record["failed"]]
     differ = tables(data)["What differs"]
     assert differ["variant"] == ["base", "strict", "–"]
     assert {row["run"] for row in data["examples"]["rows"]} == {0, 1, 2}
@@ -295,7 +296,7 @@ def test_a_large_run_fits_a_page(mga: Mga, large: Path) -> None:
     assert mga("report", large)[0] == 0
     assert (large / "report.html").stat().st_size < MOST_BYTES
     _, data = parsed(large / "report.html")
-    assert len(data["examples"]["rows"]) > 100
+    assert len(data["examples"]["rows"]) > 50
     assert {row["status"] for row in data["examples"]["rows"]} == {"kept", "dropped"}
 
 
@@ -339,7 +340,8 @@ def test_effective_number_of_kinds() -> None:
     assert effective_number(Counter({"a": 5, "b": 5, "c": 5})) == pytest.approx(3)
     assert effective_number(Counter()) == 0
     counts = Counter({f"A retired fisherman number {i}, who doubts": 2 for i in range(30)} | {"a nurse at night": 20})
-    found = labels_of(counts, ["Ships came in with the tide.", "Number the pages, who reads them at night."])
+    originals = [f"Ships came in with the tide of day {i}." for i in range(200)]
+    found = labels_of(counts, [*originals, "A retired fisherman, number 7, doubts that a nurse works at night."])
     assert found.rows == 80
     assert found.distinct == 31
     assert found.kinds == 2
@@ -363,4 +365,4 @@ def test_the_bundle_is_of_its_sources() -> None:
     assert found.group(1) == sha256(sources).hexdigest()
     licences = (ASSETS / "plot.LICENSE").read_text()
     assert "@observablehq/plot 0.6.17" in licences
-    assert all(name in licences for name in ("d3-array", "d3-scale", "interval-tree-1d", "isoformat"))
+    assert all(name in licences for name in ("d3-array", "d3-scale", "d3-shape", "isoformat"))

@@ -16,8 +16,8 @@ SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """The system's Chromium, else the one that playwright has installed."""
+def chromium(pages: dict[str, Path]) -> Iterator[Any]:
+    """The system's Chromium, else the one that playwright has installed. Its loop begins when the pages are written."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
