@@ -15,6 +15,8 @@ function chart(given, draw, figures) {
     const svg = draw(given, width);
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", `${given.caption}. The figures are in the table that follows.`);
+    // Within an image nothing else has a name; Plot names its groups, which have no role.
+    svg.querySelectorAll("[aria-label]").forEach((part) => part.removeAttribute("aria-label"));
     place.replaceChildren(svg);
   };
   new ResizeObserver(([{ contentRect }]) => redraw(Math.round(contentRect.width))).observe(place);
