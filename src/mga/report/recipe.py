@@ -25,7 +25,9 @@ def recipe(sources: Sequence[Source]) -> Section:
             Table("What differs", columns, rows(differ)) if differ else Prose("All settings and inputs are the same.")
         )
     same = [name for name in names if name not in differ]
-    blocks.append(Folded("All settings" if len(sources) == 1 else "What is the same", [Table("Settings", columns, rows(same))]))
+    blocks.append(
+        Folded("All settings" if len(sources) == 1 else "What is the same", [Table("Settings", columns, rows(same))])
+    )
     return Section("recipe", "Settings and prompts", [*blocks, *_prompts(sources)])
 
 

@@ -35,7 +35,7 @@ def totals(sources: Sequence[Source]) -> Section:
         if problems := source.stats.problems:
             listed: list[list[Cell]] = [[Label(str(problem))] for problem in problems[:PROBLEMS_SHOWN]]
             summary = f"{len(problems):,} input rows that could not be used: {source.name}"
-            blocks.append(Folded(summary, [Table(f"The first {len(listed)}", ["row"], listed)]))
+            blocks.append(Folded(summary, [Table(f"{source.name}: the first {len(listed)}", ["row"], listed)]))
     return Section("totals", "From input to kept", blocks)
 
 
