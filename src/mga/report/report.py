@@ -49,7 +49,14 @@ def check_replaceable(out: Path) -> None:
     """Raise InputError unless `out` is free, or holds a page that mga has written."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; name a file with --out.")
-    if out.exists() and GENERATOR.encode() not in out.read_bytes()[:4096]:
+    if not out.exists():
+        return
+    try:
+        with out.open("rb") as file:
+            head = file.read(8192)
+    except OSError as error:
+        raise InputError(f"{out} cannot be read: {error.strerror}; choose another --out.") from error
+    if GENERATOR.encode() not in head:
         raise InputError(f"{out} is there already and no page of mga; choose another --out.")
 
 
