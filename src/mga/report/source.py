@@ -73,7 +73,7 @@ def _stage_stats(folder: Path, stage: Mapping[str, Any]) -> ShardStats:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """The last parts of the paths, as many as tell them apart."""
-    parts = [str(folder.resolve()).encode("utf-8", "replace").decode().split("/") for folder in folders]
+    parts = [[part.encode("utf-8", "replace").decode() for part in folder.resolve().parts] for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(path[-depth:]) for path in parts]
         if len(set(names)) == len(names):
