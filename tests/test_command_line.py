@@ -574,9 +574,10 @@ def test_export_in_the_published_layout(mga: Mga, finished: Path, tmp_path: Path
     assert (said.code, said.out) == (0, f"{len(kept)} rows in {tmp_path / 'out'}\n")
     names = ["chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text"]
     wanted = pa.schema([("meta", pa.struct([(name, pa.string()) for name in names])), ("content_split", pa.string())])
-    files = sorted((tmp_path / "out").iterdir())
+    files = sorted((tmp_path / "out").glob("*.parquet"))
     assert [file.name for file in files] == sorted(p.name for p in (finished / "kept").iterdir())
     assert all(pq.read_schema(file).equals(wanted) for file in files)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"README.md", *(file.name for file in files)}
     exported = rows(tmp_path / "out")
     assert [row["content_split"] for row in exported] == [row["text"] for row in kept]
     for ours, theirs in zip(kept, exported, strict=True):
@@ -592,7 +593,7 @@ def test_export_in_the_published_layout(mga: Mga, finished: Path, tmp_path: Path
 def test_export_plain_is_flat(mga: Mga, finished: Path, tmp_path: Path) -> None:
     assert mga("export", finished, tmp_path / "out").code == 0
     names = "id text source_id chunk_id genre audience score score_reason expected_score n_tokens model prompt run"
-    for file in (tmp_path / "out").iterdir():
+    for file in (tmp_path / "out").glob("*.parquet"):
         assert pq.read_schema(file).names == names.split()
     ours = [{name: row[name] for name in names.split()} for row in rows(finished / "kept")]
     assert rows(tmp_path / "out") == ours

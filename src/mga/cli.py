@@ -17,6 +17,7 @@ from mga.verbs.expand import expand, worker
 from mga.verbs.looking import export, show, status
 from mga.verbs.patterns import patterns
 from mga.verbs.plan import plan
+from mga.verbs.report import report
 from mga.verbs.top import top
 from mga.verbs.tune_engine import tune_engine
 
@@ -28,21 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for verb in (
-    expand,
-    plan,
-    worker,
-    status,
-    top,
-    show,
-    export,
-    clean,
-    patterns,
-    dedup,
-    decontaminate,
-    diversity,
-    tune_engine,
-):
+CARRYING = [expand, worker, status, top, show, report, export, plan, tune_engine]
+WHOLE_CORPORA = [clean, patterns, dedup, decontaminate, diversity]
+for verb in CARRYING + WHOLE_CORPORA:
     app.command()(verb)
 
 

@@ -107,6 +107,7 @@ class ExpandConfig(_Section):
     min_score: int = Field(3, ge=1, le=5, description="a judged rewrite below this score is dropped")
     max_prompt_tokens: int = Field(4096, ge=256, description="longest prompt; longer documents are cut into chunks")
     max_reply_tokens: int = Field(4096, ge=64, description="longest rewrite, in tokens")
+    license: str | None = Field(None, description="licence of the documents, for the dataset card")
     concurrency: int | None = Field(None, ge=1, description="requests in flight (llamacpp: sequences); else found")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of all drawing")
     shard_size: int = Field(1000, ge=1, description="input rows per shard; the first shards are smaller")
@@ -135,7 +136,7 @@ class ExpandConfig(_Section):
         """The settings that change results: a run with others of these is another run."""
         values = self.public() | {"engine": engine_identity(self.engine)}
         values["judge_engine"] = self.judge_engine and engine_identity(self.judge_engine)
-        for free in ("input", "concurrency"):
+        for free in ("input", "concurrency", "license"):
             del values[free]
         return values
 

@@ -6,7 +6,7 @@ usual stand-in for words in language-independent retrieval; all others into runs
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from unicodedata import normalize
 
@@ -88,12 +88,30 @@ def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
     wanted = keywords(original, limit)
     if not wanted:
         return 1.0
-    stems = {_stem(word) for word in set(_words(rewrite))}
-    return sum(_stem(word) in stems for word in wanted) / len(wanted)
+    stems = {stem(word) for word in set(_words(rewrite))}
+    return sum(stem(word) in stems for word in wanted) / len(wanted)
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """What is compared of a word: all of it, or of six letters and more the first five."""
     return word[:5] if len(word) >= 6 else word
+
+
+def spans(text: str, wanted: Container[str]) -> list[tuple[int, int, str]]:
+    """Where words whose stem is wanted stand in a text: start, end and stem, in order and without overlaps."""
+    found: list[tuple[int, int, str]] = []
+    for run in _RUN.finditer(text):
+        if not _UNSPACED_START.match(run.group()) or run.end() - run.start() < 2:
+            if (whole := stem(normalize("NFC", run.group().casefold()))) in wanted:
+                found.append((run.start(), run.end(), whole))
+            continue
+        at = run.start()
+        while at < run.end() - 1:
+            if (pair := normalize("NFC", text[at : at + 2].casefold())) in wanted:
+                found.append((at, at + 2, pair))
+                at += 1
+            at += 1
+    return found
 
 
 def ngrams(items: Sequence[str], n: int) -> list[tuple[str, ...]]:

@@ -52,6 +52,12 @@ class Prompt:
     def fingerprint(self) -> str:
         return blake2b((_head() + self.template + _part("again")).encode(), digest_size=6).hexdigest()
 
+    @property
+    def whole(self) -> str:
+        """The whole message, with the placeholders where what differs goes in."""
+        names = {field: f"{{{field}}}" for _, field, _, _ in Formatter().parse(self.template) if field}
+        return self.render("{document}", names)
+
     def render(self, document: str, values: Mapping[str, str], problem: str = "") -> str:
         """The whole message: the document, then the task, then what was wrong with the last answer, if anything.
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from mga.documents import PARQUET_ENDINGS
 from mga.errors import InputError
 from mga.outcomes import KEPT_SCHEMA, write_rows
+from mga.runs.card import Record, export_card
 from mga.runs.rows import readable, row_files, stage_record
 from mga.runs.run import Run
-from mga.store import Place, read
+from mga.store import Place, exists, place, read, write_atomically
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
 MGACORPUS_SCHEMA = pa.schema(
@@ -25,9 +26,9 @@ _PLAIN_SCHEMA = pa.schema([field for field in KEPT_SCHEMA if field.name not in (
 Row = dict[str, Any]
 
 
-def export(run: Run, schema: str, out: Place) -> int:
-    """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file; returns the number of
-    rows.
+def export(run: Run, schema: str, out: Place, license_given: str | None = None) -> int:
+    """Write the kept rows of a run (or of a stage made from runs) under `out`, file for file, and a dataset card that
+    names the documents' licence (that of the runs, unless one is given); returns the number of rows.
 
     Raises InputError for an unknown schema, a folder that is not empty, a run without kept rows, rows that no run has
     written, and a damaged file.
@@ -58,13 +59,38 @@ def export(run: Run, schema: str, out: Place) -> int:
             converted = [convert(row) for row in pq.read_table(io.BytesIO(read(file))).to_pylist()]
         write_rows(out / str(file)[len(str(kept)) + 1 :], converted, layout)
         rows += len(converted)
+    write_atomically(out / "README.md", export_card(rows, schema, *_lineage(run.folder), license_given).encode())
     return rows
 
 
-def _lies_in(place: Place, folder: Place) -> bool:
-    if isinstance(place, Path) and isinstance(folder, Path):
-        return place.resolve().is_relative_to(folder.resolve())
-    return f"{place}/".startswith(f"{str(folder).rstrip('/')}/")
+def _lies_in(inner: Place, folder: Place) -> bool:
+    if isinstance(inner, Path) and isinstance(folder, Path):
+        return inner.resolve().is_relative_to(folder.resolve())
+    return f"{inner}/".startswith(f"{str(folder).rstrip('/')}/")
+
+
+def _lineage(folder: Place) -> tuple[list[Record], list[tuple[str, Record]]]:
+    """What a folder was made from: the runs, as far as they are found, and the stages since, first to last."""
+    runs: dict[str, Record] = {}
+    stages: dict[str, tuple[str, Record]] = {}
+
+    def follow(source: Place) -> None:
+        if str(source) in stages:
+            return
+        if exists(source / "run.json"):
+            record = Run(source).record()
+            runs[record["run"]] = record
+        elif stage := stage_record(source):
+            for given in stage.get("given", ()):
+                follow(_resolved(place(given)))
+            stages[str(source)] = (source.name, stage)
+
+    follow(_resolved(folder))
+    return list(runs.values()), list(stages.values())
+
+
+def _resolved(folder: Place) -> Place:
+    return folder.resolve() if isinstance(folder, Path) else folder
 
 
 def _check_written_by_a_run(file: Place) -> None:

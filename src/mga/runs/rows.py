@@ -1,6 +1,7 @@
 """Rows to look at: of a run's folder, or of one that a verb on whole corpora has written from anything."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +12,7 @@ import zstandard
 
 from mga.documents import JSONL_ENDINGS, PARQUET_ENDINGS, decompressed
 from mga.errors import InputError
-from mga.store import Place, exists, read_json
+from mga.store import Place, exists, listed, read_json
 
 AT_ONCE = 256
 
@@ -25,6 +26,15 @@ def stage_record(folder: Place) -> dict[str, Any] | None:
     if not isinstance(record, dict) or not {"verb", "settings"} <= record.keys():
         raise InputError(f"{folder} holds a stage.json that is not of mga.")
     return record
+
+
+def stage_counts(folder: Place, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of all files, or of those that are done."""
+    if "counts" in stage:
+        return dict(stage["counts"])
+    parts = [read_json(path) for path in listed(folder / "parts", "*.json")]
+    reasons = sum((Counter(part["reasons"]) for part in parts), Counter[str]())
+    return {"reasons": reasons, **{name: sum(part[name] for part in parts) for name in ("rows", "kept")}}
 
 
 def row_files(folder: Place) -> list[Place]:

@@ -35,6 +35,7 @@ from mga.expand.recipe import Recipe
 from mga.expand.shard import Cut, ShardStats
 from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
 from mga.records import Outcome, content_id
+from mga.runs.card import run_card
 from mga.runs.journals import journaled
 from mga.store import (
     Place,
@@ -222,7 +223,7 @@ class Run:
         if stats.chunks * pairs != sum(stats.outcomes.values()):
             raise StopError(f"The counts in {self.folder} do not add up; please report this with its run.json.")
         write_json(self.folder / "stats.json", stats.model_dump(mode="json"))
-        write_atomically(self.folder / "README.md", dataset_card(record, stats).encode())
+        write_atomically(self.folder / "README.md", run_card(record, stats).encode())
         return stats
 
     def leave(self) -> None:
@@ -309,40 +310,3 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{name}"] = repr(inner)
     return found
-
-
-def dataset_card(record: Mapping[str, Any], stats: ShardStats) -> str:
-    """The README.md of a finished run, with the header that dataset hubs read."""
-    config, identity = record["config"], record["identity"]
-    reasons = "\n".join(f"| {reason} | {count:,} |" for reason, count in stats.reasons.items()) or "| – | 0 |"
-    growth = stats.kept_tokens / stats.source_tokens if stats.source_tokens else 0.0
-    return f"""---
-configs:
-- config_name: default
-  data_files: kept/*.parquet
-tags:
-- synthetic
-- genre-audience-reformulation
----
-# Genre-audience reformulations, run {record["run"]}
-
-{stats.outcomes.get("kept", 0):,} texts that {identity["model"]} wrote from {stats.documents:,} documents
-({stats.chunks:,} chunks, {config["pairs"]} pairs each, variant {config["variant"]}), made with
-mga {record["versions"]["mga"]} on {record["created"]}. Judge: {identity["judge_model"]}, {config["judge"]};
-least score {config["min_score"]}.
-
-| | |
-|---|---|
-| tokens of the documents | {stats.source_tokens:,} |
-| tokens kept | {stats.kept_tokens:,} ({growth:.2f} × the documents) |
-| kept / dropped / failed | {" / ".join(f"{stats.outcomes.get(s, 0):,}" for s in ("kept", "dropped", "failed"))} |
-| input rows that could not be used | {len(stats.problems):,} |
-
-| why not kept | texts |
-|---|---|
-{reasons}
-
-Columns: `text` is the reformulation, `raw_text` the document it was written from, `source_id` and `chunk_id`
-lead back to the input; `run.json` holds every setting and the fingerprints of the prompts.
-The texts are synthetic: they can contain errors that their documents do not have.
-"""

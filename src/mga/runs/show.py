@@ -1,7 +1,6 @@
 """Look into a run from the terminal, or into a folder that a verb on whole corpora has written: how far it is, and
 originals beside what was written from them."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any
@@ -17,10 +16,10 @@ from rich.text import Text
 from mga.expand.shard import ShardStats
 from mga.runs.claims import workers_at_work
 from mga.runs.journals import journaled
-from mga.runs.rows import rows_in, stage_record
+from mga.runs.rows import rows_in, stage_counts, stage_record
 from mga.runs.run import CONTINUE, Run
 from mga.runs.session import all_sessions
-from mga.store import Place, exists, listed, read, read_json
+from mga.store import Place, exists, read
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
 _UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
@@ -62,7 +61,7 @@ def _stage_status(folder: Place, stage: Mapping[str, Any]) -> RenderableType:
     lines.add_row("state", "complete" if "counts" in stage else f"not complete; {CONTINUE}")
     lines.add_row("made by", f"mga {stage['verb']}")
     lines.add_row("from", Text(printable(", ".join(stage.get("given", ())))))
-    counts = _stage_counts(folder, stage)
+    counts = stage_counts(folder, stage)
     table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)
     for name in ("rows", "kept"):
         table.add_row(name, f"{counts[name]:,}")
@@ -72,15 +71,6 @@ def _stage_status(folder: Place, stage: Mapping[str, Any]) -> RenderableType:
     if "failed" in stage:
         table.add_row("failed", f"{stage['failed']:,}", Text("in the run, as before", style="dim"))
     return Group(Text(str(folder), style="bold"), lines, table)
-
-
-def _stage_counts(folder: Place, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of all files, or of those that are done."""
-    if "counts" in stage:
-        return dict(stage["counts"])
-    parts = [read_json(path) for path in listed(folder / "parts", "*.json")]
-    reasons = sum((Counter(part["reasons"]) for part in parts), Counter[str]())
-    return {"reasons": reasons, **{name: sum(part[name] for part in parts) for name in ("rows", "kept")}}
 
 
 def totals(stats: ShardStats, pairs: int) -> Table:

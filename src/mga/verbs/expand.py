@@ -10,7 +10,7 @@ import typer
 
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, InterruptedRunError
-from mga.verbs.options import LogFile, MetricsAddress, MetricsFile, MetricsPort
+from mga.verbs.options import LogFile, MetricsAddress, MetricsFile, MetricsPort, option
 
 if TYPE_CHECKING:
     from mga.expand.shard import ShardStats
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     Carry = Callable[[Progress], Coroutine[Any, Any, ShardStats | None]]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
-
-
-def _option(name: str, *flags: str, **more: Any) -> Any:
-    """A flag whose help and default come from the setting of the same name."""
-    field = ExpandConfig.model_fields[name]
-    default = "" if field.default is None else f" [default: {field.default}]"
-    return typer.Option(*flags, help=f"{field.description}{default}", show_default=False, **more)
 
 
 def _share_or_word(value: str | None) -> str | float | None:
@@ -46,22 +39,23 @@ def expand(
         typer.Option("--out", help="folder of the run, new or to be continued: a path or a URL (s3://…)"),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; flags win")] = None,
-    engine: Annotated[str | None, _option("engine")] = None,
-    judge_engine: Annotated[str | None, _option("judge_engine")] = None,
-    pairs: Annotated[int | None, _option("pairs")] = None,
+    engine: Annotated[str | None, option("engine")] = None,
+    judge_engine: Annotated[str | None, option("judge_engine")] = None,
+    pairs: Annotated[int | None, option("pairs")] = None,
     pair_seeds: Annotated[
         bool | None,
         typer.Option("--pair-seeds/--no-pair-seeds", help="draw directions for pairs from built-in seeds"),
     ] = None,
-    variant: Annotated[Variant | None, _option("variant")] = None,
-    judge: Annotated[str | None, _option("judge", metavar="all|none|SHARE")] = None,
-    min_score: Annotated[int | None, _option("min_score")] = None,
-    language: Annotated[str | None, _option("language")] = None,
-    limit: Annotated[int | None, _option("limit")] = None,
-    text_key: Annotated[str | None, _option("text_key")] = None,
-    id_key: Annotated[str | None, _option("id_key")] = None,
-    concurrency: Annotated[int | None, _option("concurrency")] = None,
-    seed: Annotated[int | None, _option("seed")] = None,
+    variant: Annotated[Variant | None, option("variant")] = None,
+    judge: Annotated[str | None, option("judge", metavar="all|none|SHARE")] = None,
+    min_score: Annotated[int | None, option("min_score")] = None,
+    language: Annotated[str | None, option("language")] = None,
+    limit: Annotated[int | None, option("limit")] = None,
+    text_key: Annotated[str | None, option("text_key")] = None,
+    id_key: Annotated[str | None, option("id_key")] = None,
+    license_name: Annotated[str | None, option("license", "--license")] = None,
+    concurrency: Annotated[int | None, option("concurrency")] = None,
+    seed: Annotated[int | None, option("seed")] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="ask no model: show the prompts, count, and estimate time and cost"),
@@ -106,6 +100,7 @@ def expand(
         "limit": limit,
         "text_key": text_key,
         "id_key": id_key,
+        "license": license_name,
         "concurrency": concurrency,
         "seed": seed,
         "input": inputs or None,

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from mga.verbs.options import option
+
 RunFolder = Annotated[str, typer.Argument(help="folder of a run: a path or a URL (s3://…)", metavar="RUN")]
 
 
@@ -37,11 +39,12 @@ def export(
     run: RunFolder,
     out: Annotated[str, typer.Argument(help="folder to write", metavar="OUT")],
     schema: Annotated[str, typer.Option("--schema", help="plain, or mgacorpus: the published layout")] = "plain",
+    license_name: Annotated[str | None, option("license", "--license")] = None,
 ) -> None:
-    """Write the kept texts in another layout."""
+    """Write the kept texts in another layout, with a dataset card."""
     from mga.runs.export import export as write
     from mga.runs.run import Run
     from mga.store import place
 
-    rows = write(Run(run), schema, place(out))
+    rows = write(Run(run), schema, place(out), license_name)
     print(f"{rows:,} rows in {out}")

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from mga.config import ExpandConfig
 
 CorpusFiles = Annotated[
     list[str],
@@ -37,3 +39,10 @@ LogFile = Annotated[
 def threads(given: int | None) -> int:
     """The number of threads to use: given, or one for each core this process may use."""
     return given or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else given or os.cpu_count() or 1
+
+
+def option(name: str, *flags: str, **more: Any) -> Any:
+    """A flag whose help and default come from the setting of the same name."""
+    field = ExpandConfig.model_fields[name]
+    default = "" if field.default is None else f" [default: {field.default}]"
+    return typer.Option(*flags, help=f"{field.description}{default}", show_default=False, **more)
