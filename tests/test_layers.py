@@ -8,8 +8,8 @@ from pathlib import Path
 import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
-ORDER = ["errors", "records", "words", "engine_uri", "config", "documents", "chunks", "store"]
-ORDER += ["prompts", "engines", "expand", "runs", "corpus", "verbs", "cli"]
+ORDER = ["errors", "records", "words", "engine_uri", "wheel", "prompts", "config", "documents", "chunks", "store"]
+ORDER += ["engines", "embedders", "expand", "runs", "corpus", "lab", "verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 
