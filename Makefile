@@ -26,7 +26,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,dev]'
 	touch $@
 
 demo: install
@@ -44,7 +44,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,transformers,dev]' accelerate
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,transformers,dev]' accelerate
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed

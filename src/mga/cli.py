@@ -16,6 +16,7 @@ from mga.verbs.clean import clean
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
+from mga.verbs.lab import lab
 from mga.verbs.patterns import patterns
 
 app = typer.Typer(
@@ -239,7 +240,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate, diversity):
+for verb in (clean, patterns, dedup, decontaminate, diversity, lab):
     app.command()(verb)
 
 

