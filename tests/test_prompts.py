@@ -23,7 +23,7 @@ from mga.expand.pairs import USED_LENGTH, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
-from mga.prompts.library import VARIANTS, Prompt, as_data, load, reformulation_prompt
+from mga.prompts.library import VARIANTS, Prompt, as_data, load
 from mga.records import Document, Pair, Reformulation
 from mga.words import estimate_tokens
 

@@ -104,7 +104,8 @@ class ExpandConfig(_Section):
     limit: int | None = Field(None, ge=1, description="expand only the first documents")
     pairs: int = Field(5, ge=1, le=32, description="(genre, audience) pairs per document; 1 for a style")
     variant: Variant = Field(
-        "base", description="how to rewrite: base, strict, relaxed, a style (wiki, faq, …; see the README), a prompt file"
+        "base",
+        description="how to rewrite: base, strict, relaxed, a style (wiki, faq, …: README), a prompt file",
     )
     language: str | None = Field(None, description="language of the rewrites; the document's own if not given")
     judge: Literal["all", "none"] | Share = Field("all", description="which rewrites are judged: all, none or a share")
@@ -208,9 +209,7 @@ def _style_settings(values: Mapping[str, Any], path: Path | None) -> dict[str, A
     if prompt.takes_pair:
         return {}
     if values.get("pairs", 1) != 1:
-        raise InputError(
-            f"The style {variant} writes one text of a document, whatever the pairs; leave out pairs = {values['pairs']}."
-        )
+        raise InputError(f"The style {variant} writes one text of a document; leave out pairs = {values['pairs']}.")
     return {"pairs": 1, "cleaning": dict(prompt.cleaning)}
 
 

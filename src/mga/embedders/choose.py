@@ -1,8 +1,8 @@
 """From one short name to an embedder: texts go in, unit vectors come out.
 
-    all-minilm-l6-v2                    the default: a small model in this process
-    /path/folder                        a sentence-transformers folder; BERT kinds need no torch, others the extra `st`
-    http://host:8000/v1#model           any server with the OpenAI protocol's embeddings; key in MGA_API_KEY
+all-minilm-l6-v2                    the default: a small model in this process
+/path/folder                        a sentence-transformers folder; BERT kinds need no torch, others the extra `st`
+http://host:8000/v1#model           any server with the OpenAI protocol's embeddings; key in MGA_API_KEY
 """
 
 from collections.abc import Sequence

@@ -18,12 +18,14 @@ IN_FLIGHT = 4
 
 
 class EndpointEmbedder:
-    """Unit vectors by an address such as `http://host:8000/v1#model`. Texts must fit the model: the server says if not."""
+    """Unit vectors by an address such as `http://host:8000/v1#model`. Texts must fit the model."""
 
     def __init__(self, uri: str) -> None:
         urls, self._model = addresses(uri)
         if len(urls) != 1 or not self._model:
-            raise InputError(f"An embedder's address is one URL with its model: http://host:8000/v1#model, not {public_uri(uri)}.")
+            raise InputError(
+                f"{public_uri(uri)} is no embedder: give one address with its model, http://host:8000/v1#model."
+            )
         self._url = urls[0]
         self.name = self._model
 
@@ -51,6 +53,6 @@ class EndpointEmbedder:
 _patiently = tenacity.AsyncRetrying(
     retry=tenacity.retry_if_exception_type(TryAgainError),
     stop=tenacity.stop_after_delay(PATIENCE_S),
-    wait=tenacity.wait_exponential_jitter(initial=0.5, max=20),
+    wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=20),
     reraise=True,
 )

@@ -1,6 +1,7 @@
 """Pairs that were found before: several runs write for the same ones, so that only their prompts differ.
 
-A file of JSON Lines, one for a document: `{"document": content_id(its text), "pairs": [{"genre": …, "audience": …}, …]}`.
+A file of JSON Lines, a line for a document:
+`{"document": content_id(its text), "pairs": [{"genre": …, "audience": …}, …]}`.
 """
 
 from collections.abc import Mapping, Sequence

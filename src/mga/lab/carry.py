@@ -1,12 +1,12 @@
 """The laboratory: the same documents, the same pairs, one prompt after the other, and what came of it.
 
-    lab.json          settings, fingerprints of prompts and input
-    sample.jsonl      the documents · pairs.jsonl  their pairs, found by the first variant that takes pairs
-    runs/NAME/        an ordinary run folder for each variant
-    texts/NAME.parquet    its texts that passed cleaning, judged low or not
-    judging.json      what the judge said of planted pairs, swapped texts and the same texts again
-    vectors.parquet   of all texts, by their hash
-    comparison.json, comparison.md, map.svg
+lab.json          settings, fingerprints of prompts and input
+sample.jsonl      the documents · pairs.jsonl  their pairs, found by the first variant that takes pairs
+runs/NAME/        an ordinary run folder for each variant
+texts/NAME.parquet    its texts that passed cleaning, judged low or not
+judging.json      what the judge said of planted pairs, swapped texts and the same texts again
+vectors.parquet   of all texts, by their hash
+comparison.json, comparison.md, map.svg
 """
 
 import asyncio
@@ -79,6 +79,7 @@ def carry(
     rules = {name: settings.rules(variant, config, flags) for name, variant in settings.by_name.items()}
     say = _sayer(console, quiet)
     files = find_files(inputs)
+    choose_embedder(settings.embedder)  # what cannot be had is said before hours of writing
     begin(folder, settings, rules, fingerprint(files))
     if not places.sample.exists():
         first = next(iter(rules.values()))
@@ -121,7 +122,9 @@ def compare_again(folder: Path, console: Console, quiet: bool = False) -> dict[s
     rules = {name: ExpandConfig.model_validate(record["rules"][name]) for name in record["settings"]["variants"]}
     judgements = judgements_in(folder)
     if missing := [name for name in rules if not places.is_done(name)]:
-        raise InputError(f"{folder} is not finished ({', '.join(missing)} to do); give the command that began it again.")
+        raise InputError(
+            f"{folder} is not finished ({', '.join(missing)} to do); give the command that began it again."
+        )
     if judgements is None:
         raise InputError(f"{folder} is not finished (the judge is to be tested); give the command that began it again.")
     documents = sample_documents(places.sample)

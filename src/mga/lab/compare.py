@@ -5,12 +5,13 @@
 version      of these keys
 sample       documents, tokens (estimated)
 engines      writer, judge, embedder: the models' names
+settings     of the laboratory
 min_score    of the runs
-variants     by name: takes_pair, outcomes (texts, missing by reason), scores (1 … 5, no_verdict, at_least_3, at_least_4,
-             equal_5, at_most_2: shares of the judged), tokens and length_ratio, new_3, coverage (means), siblings,
-             vendi_ratio, rules_would_drop, overlap (see overlap.py), place (its words)
-controls     shortened, other_document: overlap of the originals' own texts with a third of their sentences left out,
-             and of another original in their place: what "close" and "unrelated" look like here
+variants     by name: texts, missing (by reason), scores (5 … 1, judged, no_verdict, and as shares of the judged
+             at_least_3, at_least_4, equal_5, at_most_2), tokens (estimated), length_ratio, new_3, coverage (means, as
+             `mga diversity` has them), siblings, vendi_ratio, rules_would_drop, overlap (see overlap.py), place (words)
+controls     cosine_of_originals; shortened, other_document: overlap of the originals' own texts with a third of their
+             sentences left out, and of another original in their place: what "close" and "unrelated" look like here
 judge        see reliability.py
 map          points: variant (or "originals"), id, document, x, y
 tables       title, columns, rows, note: the same as text, in the order they are read

@@ -81,7 +81,12 @@ def questions(
             found.append(Question("swapped", document, other, False))
 
     each = {name: sorted(of, key=lambda t: derived_seed(seed, "repeated", name, t.id)) for name, of in written.items()}
-    in_turn = [(name, of[at]) for at in range(max(map(len, each.values()), default=0)) for name, of in each.items() if at < len(of)]
+    in_turn = [
+        (name, of[at])
+        for at in range(max(map(len, each.values()), default=0))
+        for name, of in each.items()
+        if at < len(of)
+    ]
     for name, text in in_turn[:judged]:
         for repeat in range(1, repeats + 1):
             document = by_text[text.raw_text]

@@ -31,6 +31,7 @@ def draw(path: Path, points: Sequence[Mapping[str, Any]], places: Mapping[str, s
     """The map as an SVG file: originals as grey circles, each variant in a colour with its words from `places`."""
     import io
 
+    import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -41,9 +42,12 @@ def draw(path: Path, points: Sequence[Mapping[str, Any]], places: Mapping[str, s
         style = {"s": 28, "facecolors": "none", "edgecolors": "0.35"} if name == "originals" else {"s": 14}
         colour = {} if name == "originals" else {"color": f"C{number % 10}", "marker": "osDv^<>pPX"[number % 10]}
         label = f"{name}: {words}" if words else name
-        axes.scatter([p["x"] for p in chosen], [p["y"] for p in chosen], label=label.replace("$", r"\$"), **style, **colour)
+        axes.scatter(
+            [p["x"] for p in chosen], [p["y"] for p in chosen], label=label.replace("$", r"\$"), **style, **colour
+        )
     axes.set_axis_off()
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     written = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Title": "Originals and variants, t-SNE"})
+    with mpl.rc_context({"svg.hashsalt": "mga"}):  # else names in the file are drawn at random
+        FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Title": "Originals and variants, t-SNE"})
     write_atomically(path, written.getvalue())

@@ -29,7 +29,9 @@ PERMUTATIONS = 999
 SHIFTS_BELOW = 0.5
 
 
-def overlap(originals: Vectors, texts: Vectors, of: Sequence[int], firsts: Sequence[int], seed: int = 0) -> dict[str, Any]:
+def overlap(
+    originals: Vectors, texts: Vectors, of: Sequence[int], firsts: Sequence[int], seed: int = 0
+) -> dict[str, Any]:
     """The figures of one variant: text i, at `texts[i]`, was written from `originals[of[i]]`; `firsts` are the places
     of one text of each document."""
     x, owners = originals.astype(np.float64), np.asarray(of)

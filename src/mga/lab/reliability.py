@@ -1,7 +1,8 @@
 """What a judge's scores are worth: whether they tell a document's own text from another's, and whether they repeat.
 
 - AUC: the chance that a faithful text scores higher than an unrelated one, ties counted half; 0.5 is a coin. Its
-  interval is the bootstrap's (95%, documents drawn with replacement).
+  interval is the bootstrap's (95%, documents drawn with replacement), whose lower end is never above 1 − 3/n: n
+  documents without an error do not show that errors are rarer than that (the rule of three).
 - Krippendorff's alpha (ordinal) of repeated judgements of the same text: 1 agreement, 0 chance.
 """
 
@@ -62,7 +63,9 @@ def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int, see
     }
 
 
-def _interval(faithful: NDArray[np.bool_], scores: NDArray[np.float64], of: NDArray[np.int64], seed: int) -> list[float]:
+def _interval(
+    faithful: NDArray[np.bool_], scores: NDArray[np.float64], of: NDArray[np.int64], seed: int
+) -> list[float]:
     """The middle 95% of the AUC over resamples of the documents."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(of == document) for document in range(int(of.max()) + 1)]
@@ -71,7 +74,8 @@ def _interval(faithful: NDArray[np.bool_], scores: NDArray[np.float64], of: NDAr
         drawn = np.concatenate([members[document] for document in rng.integers(0, len(members), len(members))])
         if 0 < faithful[drawn].sum() < len(drawn):
             found.append(float(_auc(faithful[drawn], scores[drawn])))
-    return [float(edge) for edge in np.quantile(found, (0.025, 0.975))]
+    low, high = (float(edge) for edge in np.quantile(found, (0.025, 0.975)))
+    return [min(low, max(0.0, 1 - 3 / len(members))), high]
 
 
 def _auc(faithful: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
@@ -111,13 +115,14 @@ def _statement(found: dict[str, Any], min_score: int) -> str:
     said += f"{planted['unrelated']:,} unrelated texts. "
     if low >= DECIDES:
         said += (
-            f"The judge is fit to drop single texts that have lost their document: at {min_score} or more it keeps "
-            f"{planted['unrelated_kept']:.0%} of the unrelated and drops {planted['faithful_dropped']:.0%} of the faithful."
+            f"The judge is fit to drop single texts that have lost their document: with a least score of {min_score} "
+            f"it keeps {planted['unrelated_kept']:.0%} of the unrelated and drops {planted['faithful_dropped']:.0%} "
+            "of the faithful."
         )
     elif low >= RANKS:
         said += "The judge is fit to compare variants by their averages, not to decide on single texts."
     elif low > CHANCE:
-        said += "The judge is hardly better than chance: large differences of averages mean something, nothing else does."
+        said += "The judge is hardly better than chance: only large differences of averages mean anything."
     else:
         said += (
             "The judge is fit for nothing: its scores do not tell a document's own text from another's. Do not drop "

@@ -1,6 +1,6 @@
 """The figures of a comparison as tables: one form for JSON, a terminal and Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -87,31 +87,31 @@ def _texts(comparison: Figures) -> dict[str, Any]:
     return {
         "title": "Texts",
         "columns": [
-            *("variant", "texts", "without text", "length", "new 3-grams", "keywords"),
-            *("siblings share", "Vendi", "rules would drop"),
+            *("variant", "texts", "no text", "length", "new", "keywords"),
+            *("siblings", "Vendi", "rules would drop"),
         ],
         "rows": rows,
-        "note": "Length: tokens over the document's. New 3-grams: share that the document does not have. Keywords: share "
-        "of the document's that are used. Siblings share: Jaccard of the 3-grams of two texts of one document. Vendi: "
-        "of the texts over that of their documents. Rules: what cleaning would drop of these texts; it was not applied.",
+        "note": "Length: tokens over the document's. New: share of 3-grams that the document does not have. Keywords: "
+        "share of the document's that are used. Siblings: Jaccard of the 3-grams of two texts of one document. Vendi: "
+        "of the texts over that of their documents. Rules: what cleaning would drop of these texts; no such rule was "
+        "applied here.",
     }
 
 
 def _overlap(comparison: Figures) -> dict[str, Any]:
-    rows = [
-        [name, figures["place"] or NONE, *_place(figures["overlap"])]
-        for name, figures in comparison["variants"].items()
-    ]
+    rows = [[name, *_place(figures["overlap"])] for name, figures in comparison["variants"].items()]
+    words = [f"{name} {figures['place'] or 'has no text'}" for name, figures in comparison["variants"].items()]
     controls = comparison["controls"]
-    rows.append(["shortened", "(control)", *_place(controls["shortened"])])
-    rows.append(["other document", "(control)", *_place(controls["other_document"])])
+    rows.append(["(shortened)", *_place(controls["shortened"])])
+    rows.append(["(another)", *_place(controls["other_document"])])
     return {
         "title": "Place beside the originals",
-        "columns": ["variant", "in words", "close", "own nearest", "coverage", "density", "outside", "MMD²", "p"],
+        "columns": ["variant", "close", "own nearest", "coverage", "density", "outside", "MMD²", "p"],
         "rows": rows,
-        "note": "Close: 1 a copy of the own document, 0 no nearer than another document. Stays close: as close as the "
-        "document's own text with a third of its sentences left out (the control), or closer. Shifts away: below "
-        f"{SHIFTS_BELOW}. Extends while overlapping: between. Own nearest: texts whose nearest original is their own. "
+        "note": f"{'; '.join(words)}. Close: 1 a copy of the own document, 0 no nearer than another document. Stays "
+        "close: as close as the document's own text with a third of its sentences left out (shortened), or closer. "
+        f"Shifts away: below {SHIFTS_BELOW}. Extends while overlapping: between. Own nearest: texts whose nearest "
+        "original is their own. "
         "Coverage, density (Naeem et al. 2020), outside (in no original's neighbourhood), MMD² and its p-value: of one "
         "text a document, beside all originals.",
     }
@@ -125,13 +125,14 @@ def _judge(comparison: Figures) -> dict[str, Any]:
         figures = judge[kind]
         if figures:
             low, high = figures["interval"]
-            cells = [f"{figures['auc']:.2f} ({low:.2f}–{high:.2f})", _number(figures["auc_expected"], ".2f")]
+            cells = [f"{figures['auc']:.2f}", f"{low:.2f}–{high:.2f}", _number(figures["auc_expected"], ".2f")]
             cells += [f"{figures[f'mean_{side}']:.2f}" for side in ("faithful", "unrelated")]
             cells += [_share(figures["faithful_dropped"]), _share(figures["unrelated_kept"])]
             rows.append([name, f"{figures['pairs']:,}", f"{figures['no_verdict']:,}", *cells])
     note = (
-        "Texts beside their own document and beside another. AUC: how often the own one scores higher; 0.5 is a coin. "
-        f"Dropped, kept: by a least score of {comparison['min_score']}."
+        "Texts beside their own document and beside another. None: no verdict. AUC: how often the own one scores "
+        "higher, 0.5 is a coin; the same by expected scores. Own, other: mean scores. Dropped, kept: shares of the own "
+        f"and of the other by a least score of {comparison['min_score']}."
     )
     if repeated := judge["repeated"]:
         note += (
@@ -142,8 +143,8 @@ def _judge(comparison: Figures) -> dict[str, Any]:
     return {
         "title": "The judge",
         "columns": [
-            *("tested on", "asked", "no verdict", "AUC (95%)", "AUC, expected score", "mean of own"),
-            *("mean of other", "own dropped", "other kept"),
+            *("tested on", "asked", "none", "AUC", "95%", "expected", "own", "other"),
+            *("dropped", "kept"),
         ],
         "rows": rows,
         "note": note,

@@ -1,4 +1,4 @@
-"""What a variant has written, out of its run folder: every text that passed cleaning, with its verdict if it has one."""
+"""What a variant has written, out of its run folder: every text that passed cleaning, with its verdict if any."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mga.config import ExpandConfig
 from mga.expand.clean import clean
 from mga.expand.given_pairs import write_given_pairs
 from mga.expand.phrases import phrases_of
-from mga.config import ExpandConfig
 from mga.records import Document, Drop, Pair, Reformulation
 from mga.store import read_rows, write_rows
 

@@ -143,7 +143,9 @@ def _read(name: str, path: Path) -> Prompt:
             raise InputError(f"The prompt {path} takes pairs and cannot say {min(said)!r} of itself; leave that out.")
         return prompt
     labels = {label: str(said.get(label, "")).strip() for label in ("genre", "audience")}
-    return Prompt(name, template, labels["genre"] or style, labels["audience"] or "unspecified", said.get("cleaning", {}))
+    return Prompt(
+        name, template, labels["genre"] or style, labels["audience"] or "unspecified", said.get("cleaning", {})
+    )
 
 
 def _front_matter(path: Path, text: str) -> tuple[dict[str, Any], str]:
@@ -161,7 +163,7 @@ def _front_matter(path: Path, text: str) -> tuple[dict[str, Any], str]:
     if unknown := sorted(said.keys() - set(known)):
         raise InputError(f"The prompt {path} has no use for {unknown[0]!r} between +++; known are: {', '.join(known)}.")
     if not isinstance(said.get("cleaning", {}), dict):
-        raise InputError(f"In the prompt {path}, cleaning is a table of thresholds: cleaning = {{ min_coverage = 0.05 }}.")
+        raise InputError(f"In the prompt {path}, write cleaning as a table: cleaning = {{ min_coverage = 0.05 }}.")
     return said, template
 
 
@@ -177,7 +179,7 @@ def _check(task: str, prompt: Prompt, path: Path) -> None:
     if found != allowed:
         wrong = ", ".join(f"{{{name}}}" for name in sorted(found ^ allowed))
         fills = ", ".join(f"{{{name}}}" for name in sorted(_TASK_PLACEHOLDERS[task]))
-        raise InputError(f"Look at {wrong} in the prompt {path}: {fills} are filled in.")
+        raise InputError(f"Look at {wrong} in the prompt {path}: what is filled in is {fills}.")
     if not prompt.template.strip():
         raise InputError(f"The prompt {path} is empty.")
 

@@ -16,7 +16,8 @@ def _setting(name: str, flag: str) -> Any:
 
 def lab(
     inputs: Annotated[
-        list[str], typer.Argument(help="documents, as for mga expand; or the folder of a laboratory", metavar="INPUT...")
+        list[str],
+        typer.Argument(help="documents, as for mga expand; or the folder of a laboratory", metavar="INPUT..."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="folder to write, new or to be continued")] = None,
     variants: Annotated[
@@ -43,16 +44,18 @@ def lab(
     seed: Annotated[int, typer.Option("--seed", help="of all drawing", min=0, max=2**63 - 1)] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
-    """Compare variants of the rewriting prompt on the same documents: scores, texts, a map, and what the judge is worth.
+    """Compare variants of the prompt on the same documents: scores, texts, a map, and what the judge is worth.
 
     Give the same command again to continue; `mga lab FOLDER` prints a finished comparison anew and asks no model.
     """
     from rich.console import Console
 
     try:
+        import sklearn  # noqa: F401 - only what its extra brings
+
         from mga.lab.carry import carry, compare_again
         from mga.lab.settings import RECORD, LabSettings
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise InputError(f"mga lab needs {error.name}: pip install 'mga[lab]'.") from None
     from mga.lab.tables import shown
 
