@@ -14,9 +14,9 @@ import pyarrow.dataset as ds
 
 from mga.embedders.choose import choose_embedder
 from mga.embedders.names import DEFAULT
+from mga.embedders.vectors import Vectors
 from mga.lab.overlap import overlap, place
 from mga.lab.planted import of_others, shortened
-from mga.lab.vectors import Vectors
 from mga.words import keywords, sentences
 
 

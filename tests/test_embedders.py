@@ -8,6 +8,9 @@ import pytest
 from bert_folder import LONGEST, make_bert
 from servers import ChatServer, body, status
 
+from mga.corpus.diversity.measures import measure
+from mga.corpus.diversity.spread import vendi_score
+from mga.corpus.files import open_corpus
 from mga.embedders.bert import BertEmbedder, unit
 from mga.embedders.choose import choose_embedder
 from mga.errors import InputError, StopError
@@ -72,6 +75,19 @@ def test_the_packaged_model_gives_the_vectors_of_sentence_transformers() -> None
     hello, mixed = embedder.embed(["Hello", "naïve Äpfel 北京大学"])
     assert np.allclose(hello[:4], HELLO, atol=1e-5)
     assert np.allclose(mixed[:4], MIXED, atol=1e-5)
+
+
+def test_the_vendi_score_of_a_corpus_may_rest_on_vectors(folder: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    texts = [f"{ORCHARD} {CIDER} {number}" for number in range(6)] + [CIDER] * 6
+    corpus.write_text("".join(json.dumps({"text": text, "raw_text": text}) + "\n" for text in texts))
+    opened = open_corpus([corpus])
+    embedder = choose_embedder(str(folder))
+    figures = measure(opened, embedder=embedder)
+    vectors = embedder.embed(sorted(set(texts))).astype(float)
+    assert figures["settings"]["embedder"] == "tiny"
+    assert figures["whole"]["texts"]["vendi"] == pytest.approx(vendi_score(vectors @ vectors.T), rel=1e-4)
+    assert figures["whole"]["texts"]["vendi"] < 2 < measure(opened)["whole"]["texts"]["vendi"]
 
 
 def test_a_server_gives_embeddings_through_a_busy_moment() -> None:

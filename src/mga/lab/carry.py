@@ -20,6 +20,7 @@ from rich.console import Console
 from mga.config import ExpandConfig
 from mga.documents import find_files, fingerprint
 from mga.embedders.choose import choose_embedder
+from mga.embedders.vectors import Vectors
 from mga.errors import InputError
 from mga.lab.compare import compare
 from mga.lab.judging import ask_judge, judgements_in, questions
@@ -28,7 +29,6 @@ from mga.lab.sample import sample_documents, write_sample
 from mga.lab.settings import LabSettings, begin, record_of
 from mga.lab.tables import as_markdown, tables_of
 from mga.lab.texts import Written, write_pairs_of, write_texts, written_in
-from mga.lab.vectors import Vectors
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
 from mga.runs.run import Run

@@ -27,13 +27,13 @@ import numpy as np
 from mga.config import ExpandConfig
 from mga.corpus.diversity.measures import measure
 from mga.corpus.files import open_corpus
+from mga.embedders.vectors import Vectors
 from mga.lab.judging import Judgement
 from mga.lab.map import MOST_POINTS, coordinates
 from mga.lab.overlap import other_cosine, overlap, place
 from mga.lab.planted import of_others, shortened
 from mga.lab.reliability import reliability
 from mga.lab.texts import Text, Written, would_drop
-from mga.lab.vectors import Vectors
 from mga.records import Document
 from mga.words import estimate_tokens
 

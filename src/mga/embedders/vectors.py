@@ -1,4 +1,4 @@
-"""Vectors of texts, kept beside a laboratory's results so that no text is embedded twice."""
+"""Vectors of texts, kept so that no text is embedded twice."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +17,16 @@ AT_ONCE = 64
 
 
 class Vectors:
-    """Vectors by text, in one Parquet file of (text's hash, vector). `open_embedder` is called when one is missing."""
+    """Vectors by text, where a path is given in one Parquet file of (text's hash, vector). `open_embedder` is called
+    when one is missing."""
 
-    def __init__(self, path: Path, open_embedder: Callable[[], Embedder], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path | None, open_embedder: Callable[[], Embedder], say: Callable[[str], None] = lambda line: None
+    ) -> None:
         self._path, self._open, self._say = path, open_embedder, say
+        self._embedder: Embedder | None = None
         self._known: dict[str, NDArray[np.float32]] = {}
-        if path.is_file():
+        if path is not None and path.is_file():
             try:
                 table = pq.read_table(path)
                 vectors = table["vector"].combine_chunks().values.to_numpy().reshape(table.num_rows, -1)
@@ -35,17 +39,19 @@ class Vectors:
         keys = [content_id(text) for text in texts]
         wanted = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if wanted:
-            embedder = self._open()
+            self._embedder = self._embedder or self._open()
             missing = list(wanted.items())
             for start in range(0, len(missing), AT_ONCE):
                 part = missing[start : start + AT_ONCE]
                 self._say(f"embedding: {start:,} of {len(missing):,} texts")
-                vectors = embedder.embed([text for _, text in part])
+                vectors = self._embedder.embed([text for _, text in part])
                 self._known |= dict(zip((key for key, _ in part), vectors, strict=True))
                 self._write()
         return np.array([self._known[key] for key in keys], np.float32)
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         values = np.array(list(self._known.values()), np.float32)
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         table = pa.table({"text": pa.array(list(self._known)), "vector": column})
