@@ -6,7 +6,7 @@ TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers check format install clean \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-judge bench-lab
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -18,6 +18,8 @@ help:
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
+	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
+	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -97,6 +99,12 @@ bench-model: install
 
 bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
+
+bench-judge: install
+	$(BIN)/python benchmarks/judge.py $(INPUT) $(ARGS)
+
+bench-lab: install
+	$(BIN)/python benchmarks/lab_controls.py $(CORPUS) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-torch .venv-vllm .venv-peers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ from tempfile import mkdtemp
 
 from mga.config import load_config
 from mga.documents import find_files
-from mga.lab.judging import ask_judge, judgements_in, questions
+from mga.lab.judging import ask_judge, judgements_in
+from mga.lab.questions import questions
 from mga.lab.reliability import reliability
 from mga.lab.sample import sample_documents, write_sample
 

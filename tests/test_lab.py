@@ -142,6 +142,19 @@ def test_a_folder_without_a_laboratory_and_one_document_alone_are_refused(tmp_pa
     assert "two different documents" in refused.stderr
 
 
+def test_documents_that_the_engine_must_cut_are_refused_with_the_setting_to_change(
+    tmp_path: Path, embedder: Path
+) -> None:
+    config = tmp_path / "mga.toml"
+    config.write_text("max_prompt_tokens = 512\n")
+    refused = lab(
+        *(SAMPLE, "--out", tmp_path / "lab", "--engine", "scripted:", "--embedder", embedder),
+        *("--config", config, "--sample", 6),
+    )
+    assert refused.returncode == 2
+    assert "lower --document-tokens" in refused.stderr
+
+
 def test_killed_again_and_again_it_ends_the_same_and_asks_nothing_twice(
     finished: Path, embedder: Path, tmp_path: Path
 ) -> None:

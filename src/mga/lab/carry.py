@@ -23,8 +23,9 @@ from mga.embedders.choose import choose_embedder
 from mga.embedders.vectors import Vectors
 from mga.errors import InputError
 from mga.lab.compare import compare
-from mga.lab.judging import ask_judge, judgements_in, questions
+from mga.lab.judging import ask_judge, judgements_in
 from mga.lab.map import draw
+from mga.lab.questions import questions
 from mga.lab.sample import sample_documents, write_sample
 from mga.lab.settings import LabSettings, begin, record_of
 from mga.lab.tables import as_markdown, tables_of

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from mga.lab.judging import Judgement, Kind
+from mga.lab.judging import Judgement
+from mga.lab.questions import Kind
 
 DRAWS = 2_000
 

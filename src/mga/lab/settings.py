@@ -30,12 +30,12 @@ class LabSettings:
 
     variants: tuple[str, ...]
     embedder: str
-    sample: int = 200
-    document_tokens: int = 500
-    pairs: int = 2
-    judged: int = 100
-    repeats: int = 2
-    seed: int = 0
+    sample: int
+    document_tokens: int
+    pairs: int
+    judged: int
+    repeats: int
+    seed: int
 
     def __post_init__(self) -> None:
         names = [self.name(variant) for variant in self.variants]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mga.config import ExpandConfig
+from mga.errors import InputError
 from mga.expand.clean import clean
 from mga.expand.given_pairs import write_given_pairs
 from mga.expand.phrases import phrases_of
@@ -54,7 +55,7 @@ def written_in(run: Path, documents: Sequence[Document]) -> Written:
     place = {document.text: i for i, document in enumerate(documents)}
     texts: list[Text] = []
     missing: Counter[str] = Counter()
-    for row in _rows(run):
+    for row in _rows(run, documents):
         if row.get("reason") in (None, *_JUDGED) and row["text"]:
             texts.append(_text(row))
         else:
@@ -83,14 +84,22 @@ def write_texts(path: Path, texts: Sequence[Text]) -> None:
 def write_pairs_of(run: Path, documents: Sequence[Document], path: Path) -> None:
     """The pairs that a finished run has written for, for other runs over the same documents."""
     pairs: dict[str, list[Pair]] = {document.text: [] for document in documents}
-    for row in _rows(run):
+    for row in _rows(run, documents):
         if row["genre"] is not None:
             pairs[row["raw_text"]].append(Pair(row["genre"], row["audience"]))
     write_given_pairs(path, pairs)
 
 
-def _rows(run: Path) -> list[dict[str, Any]]:
-    return [row for folder in ("kept", "dropped", "failed") for row in read_rows(run / folder)]
+def _rows(run: Path, documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """All rows of a run. Raises InputError when it has cut documents of the sample into several chunks."""
+    rows = [row for folder in ("kept", "dropped", "failed") for row in read_rows(run / folder)]
+    whole = {document.text for document in documents}
+    if cut := next((row["chunk_id"] for row in rows if row["raw_text"] not in whole), None):
+        raise InputError(
+            f"{run}: the engine has no room for whole documents of the sample ({cut} is a part of one); "
+            "begin again in another --out with a lower --document-tokens."
+        )
+    return rows
 
 
 def _text(row: dict[str, Any]) -> Text:

@@ -5,9 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mga.config import ExpandConfig
+from mga.config import MODEL_SETTINGS, ExpandConfig, load_config
 from mga.embedders.names import DEFAULT
 from mga.errors import InputError
+
+DOCUMENT_TOKENS = 1_000
+DOCUMENT_TOKENS_EMBEDDED = 300
+"""So that twenty documents take some minutes on two cores."""
 
 
 def _setting(name: str, flag: str) -> Any:
@@ -27,8 +31,15 @@ def lab(
     judge_engine: Annotated[str | None, _setting("judge_engine", "--judge-engine")] = None,
     sample: Annotated[int, typer.Option("--sample", help="documents drawn from the input", min=2)] = 200,
     document_tokens: Annotated[
-        int, typer.Option("--document-tokens", help="of a document, a beginning of so many tokens is taken", min=64)
-    ] = 500,
+        int | None,
+        typer.Option(
+            "--document-tokens",
+            help=f"of a document, a beginning of so many tokens is taken [default: {DOCUMENT_TOKENS}; "
+            f"with an embedded writer {DOCUMENT_TOKENS_EMBEDDED}]",
+            min=64,
+            show_default=False,
+        ),
+    ] = None,
     pairs: Annotated[int, typer.Option("--pairs", help="pairs of a document, for variants that take any", min=1)] = 2,
     judged: Annotated[int, typer.Option("--judged", help="documents and texts the judge is tested on", min=2)] = 100,
     repeats: Annotated[int, typer.Option("--repeats", help="further judgements of the same text", min=2)] = 2,
@@ -69,7 +80,9 @@ def lab(
     else:
         folder = out
         given = tuple(name.strip() for name in variants.split(",") if name.strip())
-        settings = LabSettings(given, embedder, sample, document_tokens, pairs, judged, repeats, seed)
+        writer = load_config(config, {"engine": engine}).engine
+        longest = document_tokens or (DOCUMENT_TOKENS_EMBEDDED if writer in MODEL_SETTINGS else DOCUMENT_TOKENS)
+        settings = LabSettings(given, embedder, sample, longest, pairs, judged, repeats, seed)
         flags = {
             "engine": engine,
             "judge_engine": judge_engine,
