@@ -122,6 +122,7 @@ def test_other_settings_are_refused_and_named(finished: Path, embedder: Path) ->
         (["--variants", "strict,wild"], "There is no variant 'wild'"),
         (["--variants", "strict,strict"], "names strict twice"),
         (["--variants", ","], "Name the variants"),
+        (["--embedder", "http://user:secret@127.0.0.1:1/v1"], "http://127.0.0.1:1/v1 is no embedder"),
         (["--embedder", "nowhere"], "There is no embedder nowhere"),
     ],
 )

@@ -27,7 +27,7 @@ from mga.lab.judging import ask_judge, judgements_in
 from mga.lab.map import draw
 from mga.lab.questions import questions
 from mga.lab.sample import sample_documents, write_sample
-from mga.lab.settings import LabSettings, begin, record_of
+from mga.lab.settings import ORIGINALS, LabSettings, begin, record_of
 from mga.lab.tables import as_markdown, tables_of
 from mga.lab.texts import Written, write_pairs_of, write_texts, written_in
 from mga.runs.on_this_machine import expand
@@ -110,12 +110,13 @@ def carry(
         say(f"judge: {len(asked):,} questions about texts whose right verdict is known, or asked again")
         judging = settings.run(settings.variants[0], config, flags, places.sample, None)
         asyncio.run(ask_judge(folder, judging, asked, say))
-    return compare_again(folder, console, quiet)
+    return compare_again(folder, console, quiet, settings.embedder)
 
 
-def compare_again(folder: Path, console: Console, quiet: bool = False) -> dict[str, Any]:
+def compare_again(folder: Path, console: Console, quiet: bool = False, embedder: str | None = None) -> dict[str, Any]:
     """The comparison of a laboratory whose texts and verdicts are there, written anew; no model writes or judges.
 
+    Vectors that are missing come from `embedder`, as it was given: the record has it without passwords.
     Raises InputError when something is still to be asked.
     """
     places, record = Places(folder), record_of(folder)
@@ -132,19 +133,19 @@ def compare_again(folder: Path, console: Console, quiet: bool = False) -> dict[s
     written: dict[str, Written] = {name: written_in(places.run(name), documents) for name in rules}
     for name, found in written.items():
         write_texts(places.texts(name), found.texts)
-    embedder = record["settings"]["embedder"]
-    vectors = Vectors(folder / "vectors.parquet", lambda: choose_embedder(embedder), say)
+    named = str(record["settings"]["embedder"])
+    vectors = Vectors(folder / "vectors.parquet", lambda: choose_embedder(embedder or named), say)
     texts_files = {name: places.texts(name) for name in rules}
     comparison = compare(documents, written, rules, texts_files, judgements, vectors, record["settings"]["seed"])
     run = read_json(places.run(next(iter(rules))) / "run.json")
     judge = read_json(folder / "judging.json")["model"]
-    comparison["engines"] = {"writer": run["identity"]["model"], "judge": judge, "embedder": embedder}
+    comparison["engines"] = {"writer": run["identity"]["model"], "judge": judge, "embedder": named}
     comparison["settings"] = record["settings"]
     comparison["tables"] = tables_of(comparison)
     write_json(folder / "comparison.json", comparison)
     write_atomically(folder / "comparison.md", as_markdown(comparison).encode())
     words = {name: str(figures["place"] or "no texts") for name, figures in comparison["variants"].items()}
-    draw(folder / "map.svg", comparison["map"]["points"], {"originals": "", **words})
+    draw(folder / "map.svg", comparison["map"]["points"], {ORIGINALS: "", **words})
     return comparison
 
 

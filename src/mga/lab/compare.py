@@ -33,6 +33,7 @@ from mga.lab.map import MOST_POINTS, coordinates
 from mga.lab.overlap import other_cosine, overlap, place
 from mga.lab.planted import of_others, shortened
 from mga.lab.reliability import reliability
+from mga.lab.settings import ORIGINALS
 from mga.lab.texts import Text, Written, would_drop
 from mga.records import Document
 from mga.words import estimate_tokens
@@ -127,7 +128,7 @@ def _points(
 ) -> list[dict[str, Any]]:
     """Every original and text with its place on the map; of too many, one text of each document."""
     too_many = len(documents) + sum(len(found.texts) for found in written.values()) > MOST_POINTS
-    points = [("originals", document.source_id, document.source_id, document.text) for document in documents]
+    points = [(ORIGINALS, document.source_id, document.source_id, document.text) for document in documents]
     source = {document.text: document.source_id for document in documents}
     for name, found in written.items():
         chosen = found.first_of_each() if too_many else found.texts

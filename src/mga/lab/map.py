@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.lab.settings import ORIGINALS
 from mga.store import write_atomically
 
 PERPLEXITY = 30.0
@@ -39,8 +40,8 @@ def draw(path: Path, points: Sequence[Mapping[str, Any]], places: Mapping[str, s
     axes = figure.add_subplot()
     for number, (name, words) in enumerate(places.items()):
         chosen = [point for point in points if point["variant"] == name]
-        style = {"s": 28, "facecolors": "none", "edgecolors": "0.35"} if name == "originals" else {"s": 14}
-        colour = {} if name == "originals" else {"color": f"C{number % 10}", "marker": "osDv^<>pPX"[number % 10]}
+        style = {"s": 28, "facecolors": "none", "edgecolors": "0.35"} if name == ORIGINALS else {"s": 14}
+        colour = {} if name == ORIGINALS else {"color": f"C{number % 10}", "marker": "osDv^<>pPX"[number % 10]}
         label = f"{name}: {words}" if words else name
         axes.scatter(
             [p["x"] for p in chosen], [p["y"] for p in chosen], label=label.replace("$", r"\$"), **style, **colour

@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from mga.config import ExpandConfig, differences, load_config
+from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.prompts.library import Prompt, reformulation_prompt
 from mga.store import read_json, write_json
 
 RECORD = "lab.json"
-
-# Every text that is one is judged and measured, whatever the rules on originals say: what those would drop is counted.
-_JUDGE_ALL: dict[str, Any] = {
-    "judge": "all",
-    "cleaning": {"min_coverage": 0.0, "max_copied": 1.0},
-    "judging": {"expected_score": True},
-}
+ORIGINALS = "originals"
+"""What the documents themselves are called on the map."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabSettings:
-    """`flags` are settings of `mga expand`, nested, over those of the file `config`.
+    """What is a laboratory's own; `config` and `flags`, a file and what wins over it, are settings of `mga expand`.
 
     `sample` counts documents, `document_tokens` (estimated) is the longest beginning of a document that is taken,
     `judged` counts documents and texts on which the judge is tested, `repeats` the further judgements of a text.
@@ -43,6 +39,8 @@ class LabSettings:
             raise InputError("Name the variants to compare: --variants strict,base,relaxed.")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"--variants names {twice[0]} twice; every variant needs a name of its own.")
+        if ORIGINALS in names:
+            raise InputError(f"A variant cannot be called {ORIGINALS}; give the prompt file another name.")
 
     def name(self, variant: str) -> str:
         """What a variant is called in folders and tables: a prompt file by its stem."""
@@ -64,19 +62,17 @@ class LabSettings:
     def run(
         self, variant: str, config: Path | None, flags: Mapping[str, Any], sample: Path, pairs: Path | None
     ) -> ExpandConfig:
-        """Settings of the variant's run in the laboratory: the sample alone, all texts judged, pairs if given."""
-        rules = self.rules(variant, config, flags)
-        changed = rules.model_dump(exclude={"input"}) | {
-            "input": (str(sample),),
-            "text_key": "text",
-            "id_key": "id",
-            "limit": None,
-            "judge": _JUDGE_ALL["judge"],
-        }
-        changed["cleaning"] |= _JUDGE_ALL["cleaning"]
-        changed["judging"] |= _JUDGE_ALL["judging"]
-        changed["pairing"]["given"] = str(pairs) if pairs else None
-        return ExpandConfig.model_validate(changed)
+        """Settings of the variant's run in the laboratory: the sample alone, pairs if given.
+
+        Every text is judged and measured, whatever the rules that compare it with its original say: what they would
+        drop is counted later.
+        """
+        values = self.rules(variant, config, flags).model_dump()
+        values |= {"input": (str(sample),), "text_key": "text", "id_key": "id", "limit": None, "judge": "all"}
+        values["cleaning"] |= {"min_coverage": 0.0, "max_copied": 1.0}
+        values["judging"]["expected_score"] = True
+        values["pairing"]["given"] = str(pairs) if pairs else None
+        return ExpandConfig.model_validate(values)
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -96,7 +92,7 @@ def begin(folder: Path, settings: LabSettings, rules: Mapping[str, ExpandConfig]
     Raises InputError when the folder holds another laboratory or something else.
     """
     new: dict[str, Any] = {
-        "settings": {**asdict(settings), "variants": list(settings.by_name)},
+        "settings": asdict(settings) | {"variants": list(settings.by_name), "embedder": public_uri(settings.embedder)},
         "prompts": {name: settings.prompt(variant).fingerprint for name, variant in settings.by_name.items()},
         "input": given,
         "rules": {name: config.deciding() for name, config in rules.items()},

@@ -39,7 +39,9 @@ def shown(comparison: Figures) -> RenderableType:
     for table in comparison["tables"]:
         drawn = Table(box=None, pad_edge=False, title=table["title"], title_justify="left", title_style="bold")
         for place, column in enumerate(table["columns"]):
-            drawn.add_column(printable(column), justify="right" if place else "left", no_wrap=not place)
+            drawn.add_column(
+                printable(column), justify="right" if place else "left", no_wrap=not place, overflow="fold"
+            )
         for row in table["rows"]:
             drawn.add_row(*(Text(printable(cell)) for cell in row))
         parts += [drawn, Text(table["note"], style="dim"), Text()]
