@@ -127,7 +127,8 @@ def _gelu(values: Vectors) -> Vectors:
 def unit(vectors: Vectors) -> Vectors:
     """Each row at length 1."""
     lengths = np.sqrt((vectors * vectors).sum(1, keepdims=True))
-    return (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    scaled: Vectors = (vectors / np.maximum(lengths, np.float32(1e-12))).astype(np.float32)
+    return scaled
 
 
 def is_bert(config: dict[str, Any]) -> bool:

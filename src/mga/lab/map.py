@@ -22,10 +22,10 @@ def coordinates(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     perplexity = min(PERPLEXITY, max(1.0, (len(vectors) - 1) / 3))
     # Points that are equal (a copy of its document) would make the initial axes degenerate with too few others.
     if len(vectors) < 4:
-        return np.round(vectors[:, :2].astype(np.float64), 3)
+        return np.asarray(np.round(vectors[:, :2].astype(np.float64), 3), np.float64)
     with threadpool_limits(1):  # sums in another order would draw another map
         found = TSNE(perplexity=perplexity, init="pca", random_state=seed % 2**32).fit_transform(vectors)
-    return np.round(np.asarray(found, np.float64), 3)
+    return np.asarray(np.round(np.asarray(found, np.float64), 3), np.float64)
 
 
 def draw(path: Path, points: Sequence[Mapping[str, Any]], places: Mapping[str, str]) -> None:
@@ -40,15 +40,16 @@ def draw(path: Path, points: Sequence[Mapping[str, Any]], places: Mapping[str, s
     axes = figure.add_subplot()
     for number, (name, words) in enumerate(places.items()):
         chosen = [point for point in points if point["variant"] == name]
-        style = {"s": 28, "facecolors": "none", "edgecolors": "0.35"} if name == ORIGINALS else {"s": 14}
-        colour = {} if name == ORIGINALS else {"color": f"C{number % 10}", "marker": "osDv^<>pPX"[number % 10]}
+        style: dict[str, Any] = {"s": 14, "color": f"C{number % 10}", "marker": "osDv^<>pPX"[number % 10]}
+        if name == ORIGINALS:
+            style = {"s": 28, "facecolors": "none", "edgecolors": "0.35"}
         label = f"{name}: {words}" if words else name
-        axes.scatter(
-            [p["x"] for p in chosen], [p["y"] for p in chosen], label=label.replace("$", r"\$"), **style, **colour
-        )
+        x, y = ([point[axis] for point in chosen] for axis in ("x", "y"))
+        axes.scatter(x, y, label=label.replace("$", r"\$"), **style)
     axes.set_axis_off()
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     written = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "mga"}):  # else names in the file are drawn at random
-        FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None, "Title": "Originals and variants, t-SNE"})
+        FigureCanvasSVG(figure)
+        figure.savefig(written, format="svg", metadata={"Date": None, "Title": "Originals and variants, t-SNE"})
     write_atomically(path, written.getvalue())
