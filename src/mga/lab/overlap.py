@@ -25,8 +25,8 @@ Vectors = NDArray[np.float32]
 NEIGHBOURS = 5
 PERMUTATIONS = 999
 
-# Half of the way from the own document to any other one. Of a mixed corpus a document's first sentence alone is at 0.60,
-# its bare keywords at 0.61, other documents at 0 (docs/performance.md).
+# Half of the way from the own document to any other one. Of a mixed corpus a document's first sentence alone is at
+# 0.60, its bare keywords at 0.61, other documents at 0 (docs/performance.md).
 SHIFTS_BELOW = 0.5
 
 
