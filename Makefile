@@ -6,7 +6,8 @@ TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser check format install clean report-assets \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
+	bench-judge bench-lab
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -21,6 +22,8 @@ help:
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
 	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
+	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
+	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -29,7 +32,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,ray,s3,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,ray,s3,dev]'
 	touch $@
 
 demo: install
@@ -47,7 +50,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,transformers,dev]' accelerate
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,transformers,dev]' accelerate
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
@@ -113,6 +116,12 @@ bench-model: install
 
 bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
+
+bench-judge: install
+	$(BIN)/python benchmarks/judge.py $(INPUT) $(ARGS)
+
+bench-lab: install
+	$(BIN)/python benchmarks/lab_controls.py $(CORPUS) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-torch .venv-vllm .venv-peers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,7 +42,6 @@ def test_an_unknown_setting_is_named_with_the_nearest_known_one(
         ("pairs = 'five'", "'pairs'"),
         ("pairs = 33", "'pairs'"),
         ("min_score = 6", "'min_score'"),
-        ("variant = 'loose'", "'variant'"),
         ("judge = 1.5", "'judge'"),
         ("judge = 'some'", "'judge'"),
         ("pairing = 3", "'pairing'"),

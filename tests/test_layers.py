@@ -8,8 +8,9 @@ from pathlib import Path
 import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
-ORDER = ["errors", "events", "records", "words", "engine_uri", "config", "documents", "reading", "chunks", "store"]
-ORDER += ["outcomes", "prompts", "engines", "expand", "runs", "corpus", "report", "verbs", "cli"]
+ORDER = ["errors", "events", "records", "words", "engine_uri", "wheel", "prompts", "config", "documents", "reading"]
+ORDER += ["chunks", "store", "outcomes", "engines", "embedders", "expand", "runs", "corpus", "report", "lab"]
+ORDER += ["verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 

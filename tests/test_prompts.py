@@ -23,7 +23,7 @@ from mga.expand.pairs import USED_LENGTH, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
-from mga.prompts.library import VARIANTS, Prompt, as_data, load, reformulation_prompt
+from mga.prompts.library import VARIANTS, Prompt, as_data, load
 from mga.records import Document, Pair, Reformulation
 from mga.words import estimate_tokens
 
@@ -107,7 +107,7 @@ def test_a_fingerprint_changes_with_one_word_of_the_task_or_of_the_document_part
 ) -> None:
     prompt = load(name)
     before = prompt.fingerprint
-    assert before == Prompt(name, prompt.template).fingerprint
+    assert before == replace(prompt, name="another").fingerprint
     assert before != replace(prompt, template=f"{prompt.template} Please.").fingerprint
     monkeypatch.setattr(library, "_head", lambda: "{document}")
     assert before != prompt.fingerprint
@@ -120,12 +120,12 @@ def test_no_two_prompts_share_a_fingerprint() -> None:
 
 def test_an_unknown_prompt_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(InputError, match="pair, pairs, reformulate_base"):
-        reformulation_prompt("loose")
+        load("reformulate_loose")
 
 
 def test_a_prompt_with_a_wrong_placeholder_is_refused() -> None:
-    with pytest.raises(InputError, match=r"look at: rewrite, rewritten"):
-        library._check(Prompt("judge", "Judge {rewritten}"))
+    with pytest.raises(InputError, match=r"Look at {rewrite}, {rewritten}"):
+        library._check("judge", Prompt("judge", "Judge {rewritten}"), Path("judge.md"))
 
 
 @pytest.mark.parametrize("token", CONTROL_TOKENS)

@@ -5,6 +5,7 @@ Exit codes: 0 done · 1 done, but every text failed · 2 something to put right 
 
 import io
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -14,6 +15,7 @@ from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
 from mga.verbs.expand import expand, worker
+from mga.verbs.lab import lab
 from mga.verbs.looking import export, show, status
 from mga.verbs.patterns import patterns
 from mga.verbs.plan import plan
@@ -29,9 +31,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-CARRYING = [expand, worker, status, top, show, report, export, plan, tune_engine]
-WHOLE_CORPORA = [clean, patterns, dedup, decontaminate, diversity]
-for verb in CARRYING + WHOLE_CORPORA:
+CARRYING = (expand, worker, status, top, show, report, export, lab, plan, tune_engine)
+WHOLE_CORPORA = (clean, patterns, dedup, decontaminate, diversity)
+VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA
+for verb in VERBS:
     app.command()(verb)
 
 

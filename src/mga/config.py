@@ -7,14 +7,15 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mga.engine_uri import engine_identity, public_uri
 from mga.errors import InputError
+from mga.prompts.library import is_prompt_file, reformulation_prompt
 
-Variant = Literal["base", "strict", "relaxed"]
+Variant: TypeAlias = str
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -53,6 +54,7 @@ class PairSettings(_Section):
     attempts: int = Field(3, ge=1, description="requests before missing or repeated pairs are given up")
     near_identical: Share = Field(0.6, description="pairs whose words overlap more than this are the same pair")
     max_tokens: int = Field(1024, ge=64, description="longest reply, in tokens")
+    given: str | None = Field(None, description="file of pairs to use as they are, so that none are asked for")
     sampling: Sampling = Sampling(temperature=1.0, top_p=0.95)
 
 
@@ -100,8 +102,11 @@ class ExpandConfig(_Section):
     text_key: str = Field("text", description="column or field of the text")
     id_key: str = Field("id", description="column or field of the id")
     limit: int | None = Field(None, ge=1, description="expand only the first documents")
-    pairs: int = Field(5, ge=1, le=32, description="(genre, audience) pairs per document")
-    variant: Variant = Field("base", description="how freely to rewrite")
+    pairs: int = Field(5, ge=1, le=32, description="(genre, audience) pairs per document; 1 for a style")
+    variant: Variant = Field(
+        "base",
+        description="how to rewrite: base, strict, relaxed, a style (wiki, faq, …: README), a prompt file",
+    )
     language: str | None = Field(None, description="language of the rewrites; the document's own if not given")
     judge: Literal["all", "none"] | Share = Field("all", description="which rewrites are judged: all, none or a share")
     min_score: int = Field(3, ge=1, le=5, description="a judged rewrite below this score is dropped")
@@ -136,6 +141,10 @@ class ExpandConfig(_Section):
         """The settings that change results: a run with others of these is another run."""
         values = self.public() | {"engine": engine_identity(self.engine)}
         values["judge_engine"] = self.judge_engine and engine_identity(self.judge_engine)
+        # Files of prompts and pairs count by what they hold (`Recipe.prompts`), wherever they lie.
+        values["pairing"]["given"] = None
+        if is_prompt_file(self.variant):
+            values["variant"] = Path(self.variant).stem
         for free in ("input", "concurrency", "license"):
             del values[free]
         return values
@@ -182,7 +191,8 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> ExpandConfig:
             raise InputError(f"The config {path} is not valid TOML: {error}.") from error
         if isinstance(values.get("input"), str):
             values["input"] = [values["input"]]
-    return load_settings(_merged(values, _given(flags)), path)
+    values = _merged(values, _given(flags))
+    return load_settings(_merged(_style_settings(values, path), values), path)
 
 
 def load_settings(values: Mapping[str, Any], source: object = None) -> ExpandConfig:
@@ -191,6 +201,22 @@ def load_settings(values: Mapping[str, Any], source: object = None) -> ExpandCon
         return ExpandConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(_explain(error, source)) from None
+
+
+def _style_settings(values: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """What a style needs, which comes before our defaults: one text of a document, thresholds for texts of its kind."""
+    variant = values.get("variant")
+    if not isinstance(variant, str):
+        return {}
+    try:
+        prompt = reformulation_prompt(variant)
+    except InputError as error:
+        raise InputError(f"Setting 'variant'{_in(path)}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+    if prompt.takes_pair:
+        return {}
+    if values.get("pairs", 1) != 1:
+        raise InputError(f"The style {variant} writes one text of a document; leave out pairs = {values['pairs']}.")
+    return {"pairs": 1, "cleaning": dict(prompt.cleaning)}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from mga.errors import InputError, TryAgainError
 from mga.expand.clean import clean
 from mga.expand.judge import is_judged, judge
 from mga.expand.limits import Limits
-from mga.expand.pairs import Failure, propose_pairs
+from mga.expand.pairs import Failure, pairs_for
 from mga.expand.recipe import Ask, Recipe
 from mga.expand.reformulate import reformulate
 from mga.records import Document, Drop, Outcome, Pair
@@ -28,7 +28,7 @@ async def expand_document(document: Document, kit: Kit) -> list[Outcome]:
 
     Never raises for this document's own troubles; StopError passes through.
     """
-    pairs = await propose_pairs(document, kit.write, kit.recipe)
+    pairs = await pairs_for(document, kit.write, kit.recipe)
     expansions = (expand_pair(document, slot, pair, kit) for slot, pair in enumerate(pairs))
     return list(await asyncio.gather(*expansions))
 

@@ -40,10 +40,9 @@ async def measure_limits(recipe: Recipe) -> Limits:
         "directions": f"- {'reader ' * SEED_WORDS}\n" * at_once if config.pairing.seeds else "",
     }
     rewrite = longest | {"language": "Write in the language of the document."}
-    prompts = [
-        recipe.pairs_prompt.render("", pairs),
-        recipe.rewrite_prompt.render("", rewrite),
-    ]
+    prompts = [recipe.rewrite_prompt.render("", rewrite)]
+    if recipe.rewrite_prompt.takes_pair:
+        prompts.append(recipe.pairs_prompt.render("", pairs))
     instructions = max([await recipe.count_tokens(prompt) for prompt in prompts])
     judging = await recipe.count_tokens(recipe.judge_prompt.render("", {"rewrite": ""})) + config.judging.max_tokens
     context = recipe.context or config.max_prompt_tokens + config.max_reply_tokens

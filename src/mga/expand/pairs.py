@@ -30,6 +30,15 @@ _SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
 Failure = InputError | TryAgainError
 
 
+async def pairs_for(document: Document, ask: Ask, recipe: Recipe) -> list[Pair | Drop | Failure]:
+    """The pairs to write for: a style's own, those of a given file, or else what the model proposes."""
+    if not recipe.rewrite_prompt.takes_pair:
+        return [Pair(recipe.rewrite_prompt.genre, recipe.rewrite_prompt.audience)]
+    if recipe.given_pairs is not None:
+        return list(recipe.given_pairs.of(document, recipe.config.pairs))
+    return await propose_pairs(document, ask, recipe)
+
+
 async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pair | Drop | Failure]:
     """As many different pairs as the recipe wants; a Drop, or the error of a failed request, stands for each
     that could not be had.

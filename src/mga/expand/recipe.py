@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 
 from mga.chunks import CountTokens
 from mga.config import ExpandConfig
 from mga.engines.engine import Reply, Request
+from mga.expand.given_pairs import GivenPairs
 from mga.expand.phrases import Phrases, phrases_of
 from mga.prompts.library import Prompt, load, reformulation_prompt
 
@@ -39,6 +41,11 @@ class Recipe:
         return load("judge")
 
     @cached_property
+    def given_pairs(self) -> GivenPairs | None:
+        given = self.config.pairing.given
+        return GivenPairs.read(Path(given)) if given else None
+
+    @cached_property
     def phrases(self) -> Phrases:
         return phrases_of(self.config.cleaning)
 
@@ -52,6 +59,10 @@ class Recipe:
             "judge": self.judge_prompt,
         }
         prints = {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
+        if not self.rewrite_prompt.takes_pair:
+            del prints["pairs"]
+        elif self.given_pairs is not None:
+            prints["pairs"] = f"given@{self.given_pairs.fingerprint}"
         if self.config.cleaning.phrases:
             prints["phrases"] = self.phrases.fingerprint
         if self.config.cleaning.patterns:

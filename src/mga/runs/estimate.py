@@ -52,7 +52,8 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
 
     recipe = Recipe(config, count)
     limits = await measure_limits(recipe)
-    pair_requests = -(-config.pairs // pairs_at_once(recipe))
+    asks_pairs = recipe.rewrite_prompt.takes_pair and recipe.given_pairs is None
+    pair_requests = -(-config.pairs // pairs_at_once(recipe)) if asks_pairs else 0
     judgements = config.pairs * judged_share(config)
     documents = chunks = source = shared = 0
     prompt_tokens = generated = requests = 0.0
@@ -67,6 +68,8 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
         for part in await chunk(row, limits.document, count):
             if not prompts:
                 prompts = example_prompts(part, recipe, limits)
+                if not asks_pairs:
+                    del prompts["pairs"]
                 instructions = {k: estimate_tokens(p) - part.n_tokens for k, p in prompts.items()}
             chunks += 1
             source += part.n_tokens
@@ -74,9 +77,9 @@ async def estimate(config: ExpandConfig, files: Sequence[InputFile]) -> Estimate
             asked = pair_requests + config.pairs + judgements
             requests += asked
             prompt_tokens += asked * part.n_tokens + judgements * (rewrite + instructions["judge"])
-            prompt_tokens += pair_requests * instructions["pairs"] + config.pairs * instructions["reformulate"]
+            prompt_tokens += pair_requests * instructions.get("pairs", 0) + config.pairs * instructions["reformulate"]
             shared += round((asked - 1) * part.n_tokens)
-            generated += config.pairs * (PAIR_TOKENS + rewrite) + judgements * VERDICT_TOKENS
+            generated += config.pairs * (PAIR_TOKENS * asks_pairs + rewrite) + judgements * VERDICT_TOKENS
     return Estimate(
         documents,
         problems,

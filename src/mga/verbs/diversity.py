@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mga.embedders.names import DEFAULT
 from mga.verbs.options import CorpusFiles, TextKey, Workers, threads
 
 
@@ -14,6 +15,13 @@ def diversity(
     by: Annotated[str | None, typer.Option("--by", help="column to group by: model, prompt, kind, …")] = None,
     text_key: TextKey = "text",
     seed: Annotated[int, typer.Option("--seed", help="of the samples", min=0, max=2**63 - 1)] = 0,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            help=f"gives the Vendi score vectors, not words: {DEFAULT}, a sentence-transformers folder, URL#MODEL",
+        ),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Measure how diverse a corpus is: genres and audiences, texts, siblings, beside the originals.
@@ -25,6 +33,7 @@ def diversity(
     from mga.corpus.diversity.measures import measure
     from mga.corpus.diversity.table import report
     from mga.corpus.files import open_corpus
+    from mga.embedders.choose import choose_embedder
     from mga.errors import InputError
     from mga.store import write_json
 
@@ -33,8 +42,9 @@ def diversity(
         raise InputError(f"{out} is a folder; name a file with --out.")
     if out and any(Path(file.url).resolve().parent in (out.resolve(), *out.resolve().parents) for file in opened.files):
         raise InputError(f"{out} lies among the files of the corpus and would be read as one; choose another --out.")
+    chosen = choose_embedder(embedder) if embedder else None
     with Console(stderr=True).status("reading"):
-        figures = measure(opened, by, seed, threads(workers))
+        figures = measure(opened, by, seed, threads(workers), chosen)
     if out:
         write_json(out, figures)
     Console().print(report(figures))

