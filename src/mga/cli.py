@@ -13,10 +13,13 @@ import typer
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, MgaError
 from mga.verbs.clean import clean
+from mga.verbs.collapse import collapse
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
+from mga.verbs.losses import losses
 from mga.verbs.patterns import patterns
+from mga.verbs.sample import sample
 
 app = typer.Typer(
     help="Expand a pretraining corpus by genre-audience reformulation.",
@@ -239,7 +242,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate, diversity):
+for verb in (clean, patterns, dedup, decontaminate, diversity, losses, sample, collapse):
     app.command()(verb)
 
 
