@@ -22,7 +22,7 @@ texts          diversity of the models' own texts beside the real continuations 
 verdict        verdict.py
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Documents:
 class Options:
     """What decides the figures; `seen` and `unseen` name groups."""
 
-    rule: Rule = Rule()
+    rule: Rule = field(default_factory=Rule)
     edges: tuple[float, ...] = EDGES
     least_tokens: int = LEAST_TOKENS
     rotations: int = 200

@@ -5,6 +5,7 @@ What is found is therefore compared to what the same search finds in the same di
 (`positions.rotated_anomalies`), where places mean nothing.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,8 @@ def position_figures(
     means = _means(differences, offsets)
     worse = _signs(differences, offsets, positions, rule)
     bounds = [None, *edges, None]
-    bands = [(None, None), *zip(bounds[:-1], bounds[1:], strict=True)]
-    return [
-        _band(low, high, _between(means, low, high), found, worse, turned, random) for low, high in bands
-    ]
+    bands = [(None, None), *pairwise(bounds)]
+    return [_band(low, high, _between(means, low, high), found, worse, turned, random) for low, high in bands]
 
 
 def profile(differences: NDArray[Any], offsets: NDArray[np.int64]) -> dict[str, Any]:

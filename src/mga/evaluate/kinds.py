@@ -6,6 +6,7 @@ documents. Each mean has a 95% interval that takes the tokens of a document as d
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ prepositions, conjunctions and auxiliaries (docs/collapse.md)."""
 CLASSES = ("function word", "content word", "inside a word", "number", "punctuation", "white space")
 MOST_TEXTS = 3000
 _LONG_CHARACTERS = 500
-_RUNS = regex.compile(r"(?P<word>[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*)|(?P<number>\p{N}+)|(?P<mark>[^\s\p{L}\p{M}\p{N}]+)")
+_RUNS = regex.compile(
+    r"(?P<word>[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*)|(?P<number>\p{N}+)|(?P<mark>[^\s\p{L}\p{M}\p{N}]+)"
+)
 
 
 def by_rank(differences: NDArray[Any], ranks: NDArray[np.int32], offsets: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -39,7 +42,7 @@ def by_frequency(
     """The difference by the token's share of all tokens compared, rarest first; `share` is all that a group has."""
     counts = np.bincount(tokens)
     groups_of_ids = np.searchsorted(FREQUENCIES, counts / max(len(tokens), 1), "right") - 1
-    names = [f"{a:g} to {b:g}" for a, b in zip(FREQUENCIES, FREQUENCIES[1:], strict=False)]
+    names = [f"{a:g} to {b:g}" for a, b in pairwise(FREQUENCIES)]
     names[0] = f"below {FREQUENCIES[1]:g}"
     return clustered(differences, groups_of_ids[tokens], offsets, [*names, f"{FREQUENCIES[-1]:g} and more"])
 

@@ -4,11 +4,12 @@ Exact continuation (Carlini et al. 2023): shown PREFIX tokens of a document, the
 exactly. A greedy continuation is exact if and only if each of its tokens is the likeliest after the true ones before
 it, and their ranks are measured with the losses: nothing needs to be generated.
 
-Seen against unseen: if the losses of training documents are lower than those of documents the model has not seen, by how
-much, and how well one can tell the two apart by them (AUC; 0.5 is chance). Also by the mean of the highest fifth of
-a document's losses (Min-K%, Shi et al. 2024), which tells more where only some passages are known.
+Seen against unseen: by how much the losses of training documents are lower than those of documents the model has not
+seen, and how well one can tell the two apart by them (AUC; 0.5 is chance). Also by the mean of the highest fifth of a
+document's losses (Min-K%, Shi et al. 2024), which tells more where only some passages are known.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,14 @@ def continuation_figures(
     }
 
 
-def seen_figures(
-    losses: NDArray[Any], offsets: NDArray[np.int64], seen: NDArray[np.bool_]
-) -> dict[str, Any]:
+def seen_figures(losses: NDArray[Any], offsets: NDArray[np.int64], seen: NDArray[np.bool_]) -> dict[str, Any]:
     """How much lower the losses of seen documents are (documents × bool, both kinds present).
 
     difference (unseen − seen, nats, with its 95% interval), auc and auc_min_k.
     """
     means = np.add.reduceat(losses.astype(np.float64), offsets[:-1]) / np.diff(offsets)
     highest = np.empty(len(means))
-    for i, (first, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for i, (first, end) in enumerate(pairwise(offsets)):
         most = max(int(MIN_K * (end - first)), 1)
         highest[i] = np.partition(losses[first:end], -most)[-most:].mean()
     unseen_mean, seen_mean = estimate(means[~seen]), estimate(means[seen])

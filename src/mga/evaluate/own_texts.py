@@ -61,10 +61,17 @@ def write_texts(
 
     Returns the number of texts. Raises InputError when the folder holds other texts or no document is long enough.
     """
-    settings = {**asdict(sampling), "corpus": corpus.fingerprint, "model": about["fingerprint"], "device": scorer.device}
+    settings = {
+        **asdict(sampling),
+        "corpus": corpus.fingerprint,
+        "model": about["fingerprint"],
+        "device": scorer.device,
+    }
     _begin(out, {**about, "settings": settings})
     if sampling.prompt + sampling.tokens > scorer.context:
-        raise InputError(f"{sampling.prompt} + {sampling.tokens} tokens are more than the model reads, {scorer.context:,}.")
+        raise InputError(
+            f"{sampling.prompt} + {sampling.tokens} tokens are more than the model reads, {scorer.context:,}."
+        )
     written = 0
     for number, rows in enumerate(_batches(corpus, scorer, sampling)):
         file = out / "texts" / f"{number:05}.parquet"
@@ -84,7 +91,9 @@ def write_texts(
         written += len(rows)
         say(f"{written:,} texts")
     if not written:
-        raise InputError(f"No document has {sampling.prompt + sampling.tokens} tokens; choose less with --prompt, --tokens.")
+        raise InputError(
+            f"No document has {sampling.prompt + sampling.tokens} tokens; choose less with --prompt, --tokens."
+        )
     return written
 
 

@@ -1,12 +1,12 @@
 """Where in a document one model begins to predict worse than another (paper, section on collapse; docs/collapse.md).
 
-For the differences d of a document of n tokens: window w = max(share × n, 1), μ and σ the mean and the standard deviation
-(ddof 0) of d, and the first anomaly the smallest p for which the mean of d[p : p + w] passes |μ| + kσ. Its normalised
-position is p / n × 100%; −1 where there is none.
+For the differences d of a document of n tokens: window w = max(share × n, 1) rounded down, μ and σ the mean and the
+standard deviation (ddof 0) of d, and the first anomaly the smallest p for which the mean of d[p : p + w] passes
+|μ| + kσ. Its normalised position is p / n × 100%; −1 where there is none.
 
 How the mean of a window passes is read in three ways:
 
-average   the absolute value of the window's mean: either model's degradation is found. The paper's text says so; default
+average   the absolute value of the window's mean: either model's degradation is found. The default, as in the paper
 signed    the window's mean itself: only the second model's degradation
 tokens    the mean of the tokens' absolute values. Random differences alone have a mean of 0.8σ, so it wants k > 1
 """
@@ -89,9 +89,7 @@ def _search(
 
 
 @njit(nogil=True, cache=True, parallel=True)
-def _first(
-    differences: Any, offsets: Any, turns: Any, share: float, k: float, reading: int, found: Any
-) -> None:
+def _first(differences: Any, offsets: Any, turns: Any, share: float, k: float, reading: int, found: Any) -> None:
     for document in prange(len(offsets) - 1):
         first, n = offsets[document], offsets[document + 1] - offsets[document]
         found[document] = -1

@@ -1,7 +1,7 @@
 """What a causal language model says of the tokens of texts: their losses, and how sure it was.
 
-A model is a Hugging Face folder, or a GGUF file, whose weights transformers unpacks (llama.cpp's server, which is all
-that xllamacpp offers, gives probabilities of generated tokens only, none of a prompt's). The body of the model runs once
+A model is a Hugging Face folder, or a GGUF file, whose weights transformers unpacks: llama.cpp's server, which is all
+that xllamacpp offers, gives probabilities of generated tokens only, none of a prompt's. The body of the model runs once
 over a batch; its head runs over some tokens at a time in float32, so that the scores of a whole batch, 200 KB a token,
 never lie in memory together.
 """
@@ -80,7 +80,10 @@ class Scorer:
         """Scores of every id but the first of each sequence. Raises StopError when the model computes no numbers."""
         windows = [w for i, ids in enumerate(sequences) for w in windows_of(i, len(ids), self.context, overlap)]
         found = [
-            TokenScores(*(np.empty(max(len(ids) - 1, 0), np.float32) for _ in range(3)), np.empty(max(len(ids) - 1, 0), np.int32))
+            TokenScores(
+                *(np.empty(max(len(ids) - 1, 0), np.float32) for _ in range(3)),
+                np.empty(max(len(ids) - 1, 0), np.int32),
+            )
             for ids in sequences
         ]
         for batch in batches(windows, BATCH_TOKENS[self.device]):

@@ -40,7 +40,9 @@ def collapse_report(figures: dict[str, Any]) -> RenderableType:
         parts.append(_history(figures["history"]))
     if figures["texts"]:
         parts.append(_texts(figures["texts"]))
-    parts += [_case(case, group["name"]) for group in figures["groups"] for case in group["cases"][:2] if case["passes"]]
+    parts += [
+        _case(case, group["name"]) for group in figures["groups"] for case in group["cases"][:2] if case["passes"]
+    ]
     parts.append(_verdict(figures["verdict"]))
     return Group(*(part for pair in ((part, Text()) for part in parts) for part in pair))
 
@@ -51,7 +53,9 @@ def _models(figures: dict[str, Any]) -> Text:
 
 
 def _losses(figures: dict[str, Any]) -> Table:
-    table = _table("loss, nats per token", "documents", "tokens", "real", "synt", "difference", "95%", "bits/byte real", "synt")
+    table = _table(
+        "loss, nats per token", "documents", "tokens", "real", "synt", "difference", "95%", "bits/byte real", "synt"
+    )
     for group in figures["groups"]:
         loss, difference = group["loss"], group["loss"]["difference"]
         table.add_row(
@@ -69,8 +73,11 @@ def _losses(figures: dict[str, Any]) -> Table:
 
 
 def _positions(group: dict[str, Any], settings: dict[str, Any]) -> Table:
-    title = f"{printable(group['name'])}: first anomaly (window {settings['window']:.0%}, k = {settings['k']:g}), by mean difference"
-    table = _table(title, "documents", "found", "start … end", "by chance", "mean %", "chance %", "later", "95%", "p later")
+    rule = f"window {settings['window']:.0%}, k = {settings['k']:g}"
+    title = f"{printable(group['name'])}: first anomaly ({rule}), by mean difference"
+    table = _table(
+        title, "documents", "found", "start … end", "by chance", "mean %", "chance %", "later", "95%", "p later"
+    )
     for band in group["positions"]:
         if band["documents"]:
             table.add_row(
@@ -87,8 +94,8 @@ def _positions(group: dict[str, Any], settings: dict[str, Any]) -> Table:
             )
     if (last := group["profile"]["last_fifth"]) is not None:
         table.caption = (
-            f"difference over the document {_bars(_shifted(group['profile']['mean']))}   last fifth less what is before: "
-            f"{_signed(last['value'])} ({_range(last['low'], last['high'])})"
+            f"difference over the document {_bars(_shifted(group['profile']['mean']))}   "
+            f"last fifth less what is before: {_signed(last['value'])} ({_range(last['low'], last['high'])})"
         )
     return table
 
@@ -111,7 +118,14 @@ def _kinds(group: dict[str, Any]) -> Table:
 
 def _certainty(figures: dict[str, Any]) -> Table:
     table = _table(
-        "certainty and memory", "model", "entropy", "confidence", "accuracy", "calibration error", "exact continuations", "longest"
+        "certainty and memory",
+        "model",
+        "entropy",
+        "confidence",
+        "accuracy",
+        "calibration error",
+        "exact continuations",
+        "longest",
     )
     for group in figures["groups"]:
         for name in ("real", "synt"):

@@ -278,7 +278,10 @@ def _token_rows(shard: list[Text], encoded: list[Encoded], scores: list[TokenSco
         np.concatenate([np.arange(unscored, unscored + count, dtype=np.int32) for count in counts]),
         np.concatenate([tokens.ids[unscored:] for tokens in encoded]),
         np.concatenate([tokens.ends[unscored:] for tokens in encoded]),
-        *(np.concatenate([getattr(s, name) for s in scores]) for name in ("loss", "entropy", "top_probability", "rank")),
+        *(
+            np.concatenate([getattr(s, name) for s in scores])
+            for name in ("loss", "entropy", "top_probability", "rank")
+        ),
     ]
     return pa.Table.from_arrays([names, *map(pa.array, columns)], schema=TOKENS)
 

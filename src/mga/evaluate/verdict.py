@@ -2,7 +2,7 @@
 
 A model has collapsed when it has lost the tails of what it learned from (Shumailov et al. 2024): rare tokens become
 improbable, the predictions surer than they are right, its own texts alike. A higher loss on real text alone is none of
-this: a model trained on other text predicts other text (paper, section on collapse). So the loss is told and is no sign.
+this: a model trained on other text predicts other text (paper, section on collapse). The loss is told and is no sign.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,9 @@ def _headline(checks: list[dict[str, Any]]) -> str:
     if not signs:
         return f"No sign of collapse in {len(tested)} checks."
     if len(kinds) == 1:
-        return f"One sign of collapse ({kinds[0]}, {of}): look at it before you trust the model; alone it proves nothing."
+        return (
+            f"One sign of collapse ({kinds[0]}, {of}): look at it before you trust the model; alone it proves nothing."
+        )
     return f"Signs of collapse: {', '.join(kinds)} ({of})."
 
 
@@ -106,8 +108,8 @@ def _of_positions(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         None,
         found["later"],
         LATE_POINTS,
-        f"In {group['name']} {found['found']:,} of {found['documents']:,} documents have an anomaly; the first ones {what} "
-        f"(95% {found['later_low']:+.1f} to {found['later_high']:+.1f}, p = {found['p_later']:.3f} for later)."
+        f"In {group['name']} {found['found']:,} of {found['documents']:,} documents have an anomaly; the first ones "
+        f"{what} (95% {found['later_low']:+.1f} to {found['later_high']:+.1f}, p = {found['p_later']:.3f} for later)."
         f"{meaning}",
         low=found["later_low"],
         high=found["later_high"],
@@ -184,8 +186,8 @@ def _of_continuations(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         None,
         synt["rate"] - real["rate"],
         EXACT_RATE,
-        f"In {group['name']} the synthetic-trained model continues {synt['exact']:,} of {synt['spans']:,} spans exactly, "
-        f"the real-trained one {real['exact']:,} ({synt['continuation']} tokens after at least {synt['prefix']}).",
+        f"In {group['name']} the synthetic-trained model continues {synt['exact']:,} of {synt['spans']:,} spans "
+        f"exactly, the real-trained one {real['exact']:,} ({synt['continuation']} tokens after {synt['prefix']} or more).",
     )
 
 
@@ -245,8 +247,8 @@ def _caveats(figures: dict[str, Any]) -> Iterator[str]:
     if kinds == {False}:
         yield "No synthetic text was compared: whether a higher loss is a shift to other text cannot be told."
     if figures["texts"] is None:
-        yield "The models' own texts were not compared; they are what collapse shows in first (mga sample, --texts)."
-    yield "Thresholds come from small models (docs/collapse.md); compare with a second pair of healthy models if you can."
+        yield "The models' own texts were not compared (mga sample, then --real-texts and --synt-texts)."
+    yield "Thresholds come from small models (docs/collapse.md); compare a second healthy pair if you can."
 
 
 def _interval(estimate: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def windows_of(sequence: int, length: int, context: int, overlap: int) -> Iterat
 
 
 def batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
-    """The windows, longest first, in batches that take at most `tokens` ids with padding (a longer window goes alone)."""
+    """The windows, longest first, in batches of at most `tokens` ids with padding; a longer window goes alone."""
     batch: list[Window] = []
     for window in sorted(windows, key=len, reverse=True):
         if batch:

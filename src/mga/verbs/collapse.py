@@ -35,16 +35,16 @@ def collapse(
     ] = "average",
     edges: Annotated[str, typer.Option(help="of the bands of mean difference")] = "-0.5,-0.1,0,0.1,0.5",
     least_tokens: Annotated[int, typer.Option(help="of a document in the histograms", min=1)] = 100,
-    rotations: Annotated[int, typer.Option(help="of all documents, for the test against chance; 0: no test", min=0)] = 200,
+    rotations: Annotated[
+        int, typer.Option(help="of all documents, for the test against chance; 0: no test", min=0)
+    ] = 200,
     cases: Annotated[int, typer.Option(help="documents to show of each set", min=0)] = 5,
     seen: Annotated[str | None, typer.Option(help="name of a set that was trained on (with --unseen)")] = None,
     unseen: Annotated[str | None, typer.Option(help="name of a set that was not")] = None,
     history: Annotated[
         list[Path] | None, typer.Option(help="further losses, of other steps or runs (mga losses --run, --step)")
     ] = None,
-    real_texts: Annotated[
-        Path | None, typer.Option(help="own texts of the real-trained model (mga sample)")
-    ] = None,
+    real_texts: Annotated[Path | None, typer.Option(help="own texts of the real-trained model (mga sample)")] = None,
     synt_texts: Annotated[Path | None, typer.Option(help="own texts of the synthetic-trained model")] = None,
     prefix: Annotated[int, typer.Option(help="tokens before an exact continuation", min=1)] = 50,
     continuation: Annotated[int, typer.Option(help="tokens of an exact continuation", min=1)] = 50,

@@ -46,7 +46,7 @@ def losses(
 
     from mga.corpus.files import open_corpus
     from mga.errors import InputError
-    from mga.evaluate.scoring import load, model_fingerprint, model_files
+    from mga.evaluate.scoring import load, model_files, model_fingerprint
     from mga.evaluate.table import losses_report
     from mga.evaluate.token_losses import measure_losses
 
@@ -65,8 +65,6 @@ def losses(
         "step": step if step is not None else int(numbers[-1]) if numbers and run else None,
     }
     scorer = load(model, device, dtype, context)
-    record = measure_losses(
-        corpus, scorer, out, about, overlap, by, limit, lambda line: print(line, file=sys.stderr)
-    )
+    record = measure_losses(corpus, scorer, out, about, overlap, by, limit, lambda line: print(line, file=sys.stderr))
     Console().print(losses_report(record))
     print(out)
