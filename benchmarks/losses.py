@@ -136,9 +136,8 @@ def llamacpp(arguments: argparse.Namespace) -> None:
     theirs = llama_losses(arguments.model, sequences, scorer.vocabulary)
     one, other = np.exp(ours.mean()), np.exp(theirs.mean())
     print(f"{len(ours):,} tokens: perplexity {one:.3f} here, {other:.3f} by llama.cpp ({one / other - 1:+.2%})")
-    print(
-        f"losses differ by {np.abs(ours - theirs).mean():.4f} nats in the mean, correlation {np.corrcoef(ours, theirs)[0, 1]:.5f}"
-    )
+    alike = np.corrcoef(ours, theirs)[0, 1]
+    print(f"losses differ by {np.abs(ours - theirs).mean():.4f} nats in the mean, correlation {alike:.5f}")
 
 
 def plain(differences: list[float], share: float, k: float) -> int:

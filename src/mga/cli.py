@@ -14,6 +14,7 @@ from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, MgaError
 from mga.verbs.clean import clean
 from mga.verbs.collapse import collapse
+from mga.verbs.collapse_generations import collapse_generations
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
@@ -242,7 +243,7 @@ def export(
     print(f"{rows:,} rows in {out}")
 
 
-for verb in (clean, patterns, dedup, decontaminate, diversity, losses, sample, collapse):
+for verb in (clean, patterns, dedup, decontaminate, diversity, losses, sample, collapse, collapse_generations):
     app.command()(verb)
 
 

@@ -12,6 +12,7 @@ NONE = "–"
 _BARS = " ▁▂▃▄▅▆▇█"
 _MUCH, _SOME = 2.0, 0.5
 _CASE_CHARACTERS = 700
+_GOOD = 0.95
 
 
 def losses_report(record: dict[str, Any]) -> RenderableType:
@@ -45,6 +46,33 @@ def collapse_report(figures: dict[str, Any]) -> RenderableType:
     ]
     parts.append(_verdict(figures["verdict"]))
     return Group(*(part for pair in ((part, Text()) for part in parts) for part in pair))
+
+
+def generations_report(record: dict[str, Any]) -> RenderableType:
+    """The models of collapse on purpose, and how well each detector tells the collapsed from the healthy."""
+    models = _table("models", "differs in", "loss on real text, against the first")
+    for model in record["models"]:
+        kind = f"generation {model['generation']}" if model["generation"] else model["kind"]
+        models.add_row(model["name"], kind, _signed(model["loss_difference"]))
+    detectors = record["detectors"]
+    generations = list(detectors[0]["auc_by_generation"])
+    kinds = list(detectors[0]["auc_by_kind"])
+    columns = ("AUC", *(f"gen. {g}" for g in generations), *(f"vs {kind}" for kind in kinds))
+    table = _table("detectors: collapsed against healthy", *columns, "threshold", "found", "false alarms")
+    for row in detectors:
+        table.add_row(
+            row["name"],
+            _number(row["auc"], 2),
+            *(_number(row["auc_by_generation"][g], 2) for g in generations),
+            *(_number(row["auc_by_kind"][kind], 2) for kind in kinds),
+            _number(row["threshold"], 2),
+            NONE if row["sensitivity"] is None else f"{row['sensitivity']:.0%}",
+            NONE if row["false_alarms"] is None else f"{row['false_alarms']:.0%}",
+        )
+    good = [row["name"] for row in detectors if (row["auc"] or 0) >= _GOOD]
+    bad = [row["name"] for row in detectors if (row["auc"] or 0) < _GOOD]
+    words = Text(f"AUC {_GOOD} and more: {', '.join(good) or 'none'}. Below: {', '.join(bad) or 'none'}.")
+    return Group(models, Text(), table, words)
 
 
 def _models(figures: dict[str, Any]) -> Text:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 RARE_EXCESS = 0.5
-"""Nats by which rare tokens (less than 1 of 10,000 tokens) lose more than frequent ones (1 of 1,000 and more)."""
+"""Nats by which rare tokens (less than 1 of 1,000) lose more than the others."""
 
 OVERCONFIDENCE = 0.03
 """Growth of confidence less accuracy. Healthy models stay within one or two hundredths of each other."""
@@ -118,7 +118,7 @@ def _of_positions(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _of_tails(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
     rows = group["frequencies"]
-    rare, frequent = _pooled(rows[:3]), _pooled(rows[4:])
+    rare, frequent = pooled(rows[:4]), pooled(rows[4:])
     if rare is None or frequent is None or group["synthetic"]:
         return
     (rare_mean, rare_half), (mean, half) = rare, frequent
@@ -137,7 +137,7 @@ def _of_tails(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
     )
 
 
-def _pooled(rows: list[dict[str, Any]]) -> tuple[float, float] | None:
+def pooled(rows: list[dict[str, Any]]) -> tuple[float, float] | None:
     """Mean and half the 95% interval of several groups of tokens together; None with few tokens."""
     rows = [row for row in rows if row["tokens"] and row["low"] is not None]
     tokens = sum(row["tokens"] for row in rows)
@@ -187,7 +187,7 @@ def _of_continuations(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         synt["rate"] - real["rate"],
         EXACT_RATE,
         f"In {group['name']} the synthetic-trained model continues {synt['exact']:,} of {synt['spans']:,} spans "
-        f"exactly, the real-trained one {real['exact']:,} ({synt['continuation']} tokens after {synt['prefix']} or more).",
+        f"exactly, the real-trained one {real['exact']:,} ({synt['continuation']} tokens after {synt['prefix']}).",
     )
 
 
