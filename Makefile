@@ -6,7 +6,7 @@ TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers check format install clean \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-losses
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
+	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
@@ -91,6 +92,12 @@ bench-corpus: install
 
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
+
+bench-losses: .venv-torch/.installed .venv-torch/model
+	$(TORCH)/python benchmarks/losses.py search
+	$(TORCH)/python benchmarks/losses.py planted
+	$(TORCH)/python benchmarks/losses.py speed .venv-torch/model $(ARGS)
+	$(TORCH)/python benchmarks/losses.py llamacpp
 
 bench-model: install
 	$(BIN)/python benchmarks/embedded_model.py $(INPUT)

@@ -1,7 +1,7 @@
 """Losses of tokens, and the search for the first anomaly, against the barest way to have the same.
 
     python benchmarks/losses.py speed FOLDER [--input examples/sample.jsonl] [--rounds 3]
-    python benchmarks/losses.py llamacpp MODEL.gguf [--input examples/sample.jsonl] [--documents 20]
+    python benchmarks/losses.py llamacpp [MODEL.gguf] [--input examples/sample.jsonl] [--documents 20]
     python benchmarks/losses.py search [--documents 10000] [--tokens 2000]
     python benchmarks/losses.py planted
 
@@ -126,14 +126,16 @@ def llama_losses(model: Path, sequences: list[Any], vocabulary: int) -> np.ndarr
 
 
 def llamacpp(arguments: argparse.Namespace) -> None:
+    from mga.engines.llamacpp.embedded_model import fetch
     from mga.evaluate.scoring import load
 
-    scorer = load(str(arguments.model), "cpu")
+    model = arguments.model or fetch("smollm2-135m")
+    scorer = load(str(model), "cpu")
     held = [scorer.encode(text).ids for text in texts(arguments.input, arguments.documents)]
     begin = [] if scorer.prefix is None else [scorer.prefix]
     sequences = [np.concatenate([begin, ids]).astype(np.int32) for ids in held]
     ours = np.concatenate([found.loss for found in scorer.score(sequences, 0)]).astype(np.float64)
-    theirs = llama_losses(arguments.model, sequences, scorer.vocabulary)
+    theirs = llama_losses(model, sequences, scorer.vocabulary)
     one, other = np.exp(ours.mean()), np.exp(theirs.mean())
     print(f"{len(ours):,} tokens: perplexity {one:.3f} here, {other:.3f} by llama.cpp ({one / other - 1:+.2%})")
     alike = np.corrcoef(ours, theirs)[0, 1]

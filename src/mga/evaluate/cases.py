@@ -15,9 +15,15 @@ CASE_CHARACTERS = 4000
 
 
 def cases_of(
-    pair: Pair, group: int, means: NDArray[np.float64], positions: NDArray[np.int64], rule: Rule, most: int
+    pair: Pair,
+    group: int,
+    means: NDArray[np.float64],
+    positions: NDArray[np.int64],
+    ends: NDArray[np.int32],
+    rule: Rule,
+    most: int,
 ) -> list[dict[str, Any]]:
-    """The documents of a group with the largest mean difference, the largest first.
+    """The documents of a group with the largest mean difference, the largest first (`ends`: where tokens end).
 
     Per case: document, mean_difference (nats), passes (whether above LEAST_DIFFERENCE), tokens, position (token of the
     first anomaly, −1: none), window (tokens), first_token (of the excerpt) and pieces: the excerpt's tokens in order,
@@ -26,7 +32,6 @@ def cases_of(
     members = np.flatnonzero(pair.groups == group)
     worst = members[np.argsort(-means[members], kind="stable")[:most]]
     texts = pair.documents["text"]
-    ends = pair.of_real("end") if len(worst) else np.zeros(0, np.int32)
     cases = []
     for document in worst:
         of = slice(int(pair.offsets[document]), int(pair.offsets[document + 1]))

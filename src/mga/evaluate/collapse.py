@@ -187,7 +187,9 @@ def _group(
             name: continuation_figures(c["rank"], offsets, options.prefix, options.continuation)
             for name, c in (("real", of.real), ("synt", of.synt))
         },
-        "cases": cases_of(pair, number, _all_differences(pair), positions, options.rule, options.cases),
+        "cases": cases_of(
+            pair, number, _all_differences(pair), positions, columns.real["end"], options.rule, options.cases
+        ),
     }
 
 
