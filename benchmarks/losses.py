@@ -91,7 +91,8 @@ def llama_losses(model: Path, sequences: list[Any], vocabulary: int) -> np.ndarr
     import xllamacpp
 
     library = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("*.so"))))
-    library.llama_log_set(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(0), None)
+    silent = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
+    library.llama_log_set(silent, None)
     for name, result in (
         ("llama_model_default_params", _Params),
         ("llama_context_default_params", _Params),
