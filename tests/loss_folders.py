@@ -49,7 +49,7 @@ def write_losses(
                 for i, (t, e, x, r) in enumerate(zip(ids.tolist(), ends.tolist(), losses, ranks.tolist(), strict=True))
             ]
             document_rows.append(
-                {"document": name, "file": file, "source": None, "text": text, "bytes": len(text)}
+                {"document": name, "input": file, "source": None, "text": text, "bytes": len(text)}
                 | dict.fromkeys(("tokens", "scored"), len(ids))
             )
         for kind, rows, schema in (("tokens", token_rows, TOKENS), ("documents", document_rows, DOCUMENTS)):

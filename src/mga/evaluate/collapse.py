@@ -85,7 +85,7 @@ def compare(
     history: list[Path],
     texts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All figures of two folders of losses. Without `documents` the groups are the files the losses were read from.
+    """All figures of two folders of losses. Without `documents` the groups are what `mga losses` was given.
 
     Raises InputError when the folders cannot be compared.
     """

@@ -90,9 +90,7 @@ def collapse_on_purpose(
     for model in models[1:]:
         file = out / "cases" / f"{model.name}.json"
         if not file.exists():
-            write_json(
-                file, reference.cases(_Judge(load(str(out / "models" / model.name), context=4 * ROW), held_out, plan))
-            )
+            write_json(file, reference.cases(_Judge(_scorer(out, model), held_out, plan)))
             say(f"{model.name} judged")
         cases += [{"generation": model.generation, "kind": model.kind, "values": v} for v in read_json(file)]
     losses = {m.name: [v["validation loss"] for v in read_json(out / "cases" / f"{m.name}.json")] for m in models[1:]}

@@ -74,16 +74,14 @@ def open_losses(folder: Path) -> Losses:
 
 
 def pair_of(real: Losses, synt: Losses, ids: dict[str, set[str]] | None = None) -> Pair:
-    """The documents that both have. Groups are the files they were read from, or (`ids`) the named sets of ids.
+    """The documents that both have. Groups are what the user named as documents, or (`ids`) the named sets of ids.
 
     Raises InputError when they share no document, a document was cut into other tokens, or a loss is no number.
     """
     names = real.documents["document"].to_pylist()
     places = {name: i for i, name in enumerate(synt.documents["document"].to_pylist())}
     if ids is None:
-        files = real.documents["file"].to_pylist()
-        labels = {file: file for file in dict.fromkeys(files)}
-        group_of = [labels[file] for file in files]
+        group_of = real.documents["input"].to_pylist()
     else:
         owner = {name: label for label, members in ids.items() for name in members}
         group_of = [owner.get(name) for name in names]

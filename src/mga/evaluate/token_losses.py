@@ -3,8 +3,8 @@
 losses.json           model, settings and fingerprints; with `counts` once all is done
 tokens/*.parquet      a row per scored token: document, position (from 0), token_id, end (the character of the text at
                       which it ends), loss and entropy (nats), top_probability, rank (1: the likeliest)
-documents/*.parquet   a row per document: document (id), file, source, text, tokens, scored, bytes (UTF-8, of what the
-                      scored tokens spell); a shard's file here is written last and makes it done
+documents/*.parquet   a row per document: document (id), input (what the user named), source, text, tokens, scored,
+                      bytes (of what the scored tokens spell); a shard's file here is written last and makes it done
 
 A document begins with the model's own begin or end token, so that its first token is predicted too. Without one
 (`prefix` null in losses.json) the first token is not scored.
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mga.config import differences
-from mga.corpus.files import Corpus
+from mga.corpus.files import Corpus, open_corpus
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.evaluate.scoring import Encoded, Scorer, TokenScores
@@ -53,7 +53,7 @@ TOKENS = pa.schema(
 DOCUMENTS = pa.schema(
     [
         ("document", pa.string()),
-        ("file", pa.string()),
+        ("input", pa.string()),
         ("source", pa.string()),
         ("text", pa.large_string()),
         ("tokens", pa.int32()),
@@ -65,11 +65,11 @@ DOCUMENTS = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A document to score. `source` is what the user groups by, if anything."""
+    """A document to score. `input` names the file, folder or pattern it came with, `source` what the user groups by."""
 
     id: str
     text: str
-    file: str
+    input: str
     source: str | None
 
 
@@ -132,19 +132,19 @@ def measure_losses(
 
 
 def by_source(out: Path) -> list[dict[str, Any]]:
-    """Loss per source (or file, where no source is named) and of all, in a folder of losses.
+    """Loss per source (or input, where no source is named) and of all, in a folder of losses.
 
     `loss` is the mean of all scored tokens in nats, `bits_per_byte` their sum over the bytes they spell.
     """
     sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
     for file in sorted((out / "documents").glob("*.parquet")):
-        documents = pq.read_table(file, columns=["file", "source", "scored", "bytes"])
+        documents = pq.read_table(file, columns=["input", "source", "scored", "bytes"])
         losses = pq.read_table(out / "tokens" / file.name, columns=["loss"])["loss"].to_numpy().astype(np.float64)
         scored = documents["scored"].to_numpy()
         bounds = np.concatenate([[0], np.cumsum(scored)])
         running = np.concatenate([[0.0], np.cumsum(losses)])
         totals = running[bounds[1:]] - running[bounds[:-1]]
-        names = pc.coalesce(documents["source"], documents["file"]).to_pylist()
+        names = pc.coalesce(documents["source"], documents["input"]).to_pylist()
         for name, total, count, size in zip(names, totals, scored, documents["bytes"].to_numpy(), strict=True):
             for key in (name, ""):
                 sums[key] = [a + b for a, b in zip(sums[key], (1, count, total, size), strict=True)]
@@ -204,6 +204,7 @@ def _begun(out: Path, settings: dict[str, Any], corpus: Corpus, about: dict[str,
 def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> Iterator[Text]:
     """All usable texts in order. An id that comes again with a number after it; texts without a word are skipped."""
     seen: Counter[str] = Counter()
+    inputs = _inputs(corpus)
     for file in corpus.files:
         present = corpus.columns(file)
         if source_key and source_key not in present:
@@ -219,7 +220,18 @@ def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> I
                 seen[name] += 1
                 number = f"#{seen[name]}" if seen[name] > 1 else ""
                 source = row.get(source_key) if source_key else None
-                yield Text(f"{name}{number}", text, file.name, None if source is None else str(source))
+                yield Text(f"{name}{number}", text, inputs[file.url], None if source is None else str(source))
+
+
+def _inputs(corpus: Corpus) -> dict[str, str]:
+    """For the address of each file, the short name of what the user named; the texts of a run are its kept/."""
+    names: dict[str, str] = {}
+    short = [PurePosixPath(public_uri(given)).name or public_uri(given) for given in corpus.given]
+    for given, name in zip(corpus.given, short, strict=True):
+        name = name if short.count(name) == 1 else public_uri(given)
+        own = f"{name}/kept" if (Path(given) / "run.json").is_file() else name
+        names |= {file.url: own for file in open_corpus([given], corpus.text_key, corpus.id_key).files}
+    return names
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -257,7 +269,7 @@ def _score(shard: list[Text], scorer: Scorer, overlap: int) -> tuple[pa.Table, p
     documents = [
         {
             "document": text.id,
-            "file": text.file,
+            "input": text.input,
             "source": text.source,
             "text": text.text,
             "tokens": len(tokens.ids),

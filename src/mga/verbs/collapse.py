@@ -19,7 +19,7 @@ def collapse(
         list[str] | None,
         typer.Option(
             help="a set of documents, by ids: FILE, NAME=FILE, or synthetic=FILE (real= or synthetic= say its kind); "
-            "may be repeated. All, by the files they were read from, if not given",
+            "may be repeated. All, as mga losses was given them, if not given",
             metavar="[NAME=]FILE",
         ),
     ] = None,
