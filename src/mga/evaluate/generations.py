@@ -186,8 +186,12 @@ class _Judge:
 
 
 def _joined(scores: list[TokenScores]) -> TokenScores:
-    names = ("loss", "entropy", "top_probability", "rank")
-    return TokenScores(*(np.concatenate([getattr(s, name) for s in scores]) for name in names))
+    return TokenScores(
+        np.concatenate([s.loss for s in scores]),
+        np.concatenate([s.entropy for s in scores]),
+        np.concatenate([s.top_probability for s in scores]),
+        np.concatenate([s.rank for s in scores]),
+    )
 
 
 def _beginnings(encoded: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], list[NDArray[np.int32]]]:

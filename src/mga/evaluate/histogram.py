@@ -159,7 +159,8 @@ def _name(low: float | None, high: float | None) -> str:
 
 def _shares(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     counts = np.bincount(np.minimum((positions * BINS / 100).astype(np.int64), BINS - 1), minlength=BINS)
-    return counts / counts.sum()
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def _means(differences: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

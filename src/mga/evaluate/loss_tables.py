@@ -26,7 +26,7 @@ class Losses:
     def column(self, name: str) -> NDArray[Any]:
         """A column of the tokens of all documents."""
         parts = [pq.read_table(file, columns=[name])[name].to_numpy() for file in _parts(self.folder, "tokens")]
-        return cast(NDArray[Any], np.concatenate(parts))
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _places(losses: Losses, documents: NDArray[np.int64]) -> NDArray[np.int64] |
 
 
 def _taken(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
-    return values if places is None else cast(NDArray[Any], values[places])
+    return values if places is None else values[places]
 
 
 def _other_tokens(name: str) -> str:

@@ -43,6 +43,12 @@ class TokenScores:
     top_probability: NDArray[np.float32]
     rank: NDArray[np.int32]
 
+    @classmethod
+    def room(cls, tokens: int) -> "TokenScores":
+        """For so many tokens, to be filled."""
+        loss, entropy, top = (np.empty(tokens, np.float32) for _ in range(3))
+        return cls(loss, entropy, top, np.empty(tokens, np.int32))
+
 
 class Scorer:
     """A loaded model. `context` is the number of ids it reads at once, `prefix` the id that begins a document (None:
@@ -79,13 +85,7 @@ class Scorer:
     def score(self, sequences: Sequence[NDArray[np.int32]], overlap: int) -> list[TokenScores]:
         """Scores of every id but the first of each sequence. Raises StopError when the model computes no numbers."""
         windows = [w for i, ids in enumerate(sequences) for w in windows_of(i, len(ids), self.context, overlap)]
-        found = [
-            TokenScores(
-                *(np.empty(max(len(ids) - 1, 0), np.float32) for _ in range(3)),
-                np.empty(max(len(ids) - 1, 0), np.int32),
-            )
-            for ids in sequences
-        ]
+        found = [TokenScores.room(max(len(ids) - 1, 0)) for ids in sequences]
         for batch in batches(windows, BATCH_TOKENS[self.device]):
             self._score_batch(sequences, batch, found)
         return found

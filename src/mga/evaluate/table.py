@@ -57,22 +57,23 @@ def generations_report(record: dict[str, Any]) -> RenderableType:
     detectors = record["detectors"]
     generations = list(detectors[0]["auc_by_generation"])
     kinds = list(detectors[0]["auc_by_kind"])
-    columns = ("AUC", *(f"gen. {g}" for g in generations), *(f"vs {kind}" for kind in kinds))
-    table = _table("detectors: collapsed against healthy", *columns, "threshold", "found", "false alarms")
+    title = "detectors: AUC of collapsed against healthy"
+    table = _table(title, "all", *(f"generation {g}" for g in generations), "threshold", "found", "false alarms")
+    apart = _table("all collapsed against each kind of healthy model", *kinds)
     for row in detectors:
         table.add_row(
             row["name"],
             _number(row["auc"], 2),
             *(_number(row["auc_by_generation"][g], 2) for g in generations),
-            *(_number(row["auc_by_kind"][kind], 2) for kind in kinds),
             _number(row["threshold"], 2),
             NONE if row["sensitivity"] is None else f"{row['sensitivity']:.0%}",
             NONE if row["false_alarms"] is None else f"{row['false_alarms']:.0%}",
         )
+        apart.add_row(row["name"], *(_number(row["auc_by_kind"][kind], 2) for kind in kinds))
     good = [row["name"] for row in detectors if (row["auc"] or 0) >= _GOOD]
     bad = [row["name"] for row in detectors if (row["auc"] or 0) < _GOOD]
     words = Text(f"AUC {_GOOD} and more: {', '.join(good) or 'none'}. Below: {', '.join(bad) or 'none'}.")
-    return Group(models, Text(), table, words)
+    return Group(models, Text(), table, Text(), apart, words)
 
 
 def _models(figures: dict[str, Any]) -> Text:
@@ -220,7 +221,7 @@ def _verdict(verdict: dict[str, Any]) -> RenderableType:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", title_style="bold")
-    table.add_column("")
+    table.add_column("", min_width=18)
     for column in columns:
         table.add_column(column, justify="right")
     return table

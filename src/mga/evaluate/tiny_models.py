@@ -42,7 +42,7 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    trainer = trainers.BpeTrainer(  # type: ignore[no-untyped-call, unused-ignore]
         vocab_size=VOCABULARY,
         special_tokens=[BEGIN],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -57,6 +57,7 @@ def train(folder: Path, tokenizer: Any, rows: NDArray[np.int32], steps: int, see
 
     AdamW with a linear warm-up and a cosine to a tenth of the rate; BATCH_ROWS rows a step, every row once an epoch.
     """
+    transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),

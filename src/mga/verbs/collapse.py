@@ -105,7 +105,7 @@ def _sets(given: list[str], text_key: str, id_key: str) -> "list[Documents]":
     from mga.evaluate.collapse import Documents, looks_synthetic
     from mga.evaluate.token_losses import ids_of
 
-    sets = []
+    sets: list[Documents] = []
     for one in given:
         name, named, path = one.partition("=")
         name, path = (name, path) if named else (Path(one).stem, one)
