@@ -26,8 +26,8 @@ from mga.corpus.files import Corpus
 from mga.errors import InputError
 from mga.evaluate.detectors import of_losses, of_texts, table_of
 from mga.evaluate.scoring import Scorer, TokenScores, load
+from mga.evaluate.texts import Text, check_columns, texts_of
 from mga.evaluate.tiny_models import BATCH_ROWS, load_tokenizer, save, train, train_tokenizer
-from mga.evaluate.token_losses import Text, texts_of
 from mga.store import read_json, write_atomically, write_json
 
 ROW = 128
@@ -75,6 +75,7 @@ def collapse_on_purpose(
 
     Raises InputError when the corpus is too small, or the folder holds another experiment.
     """
+    check_columns(corpus, source_key)
     settings = {**asdict(plan), "corpus": corpus.fingerprint, "source_key": source_key}
     settings |= {"row": ROW, "kept": KEPT, "chunks": CHUNKS}
     record_path = out / "generations.json"

@@ -24,7 +24,8 @@ from mga.corpus.files import Corpus
 from mga.corpus.tokens import ngrams_of, tokens_of
 from mga.errors import InputError
 from mga.evaluate.scoring import Scorer
-from mga.evaluate.token_losses import table_bytes, texts_of
+from mga.evaluate.texts import check_columns, texts_of
+from mga.evaluate.token_losses import table_bytes
 from mga.store import read_json, write_atomically, write_json
 
 RECORD = "sample.json"
@@ -61,6 +62,7 @@ def write_texts(
 
     Returns the number of texts. Raises InputError when the folder holds other texts or no document is long enough.
     """
+    check_columns(corpus, None)
     settings = {
         **asdict(sampling),
         "corpus": corpus.fingerprint,

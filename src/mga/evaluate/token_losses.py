@@ -14,9 +14,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,12 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mga.config import differences
-from mga.corpus.files import Corpus, open_corpus
+from mga.corpus.files import Corpus
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.evaluate.scoring import Encoded, Scorer, TokenScores
-from mga.records import content_id
+from mga.evaluate.texts import Text, check_columns, texts_of
 from mga.store import read_json, write_atomically, write_json
-from mga.words import has_words
 
 RECORD = "losses.json"
 SHARD_CHARACTERS = {"cpu": 1 << 18, "cuda": 1 << 22}
@@ -63,16 +61,6 @@ DOCUMENTS = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A document to score. `input` names the file, folder or pattern it came with, `source` what the user groups by."""
-
-    id: str
-    text: str
-    input: str
-    source: str | None
-
-
 def measure_losses(
     corpus: Corpus,
     scorer: Scorer,
@@ -89,6 +77,7 @@ def measure_losses(
     tokens that later windows of long documents have before them (None: a quarter of the context). Raises InputError
     when the folder holds other losses.
     """
+    check_columns(corpus, source_key)
     overlap = scorer.context // 4 if overlap is None else overlap
     if not 0 <= overlap < scorer.context:
         raise InputError(f"--overlap is {overlap:,}; it must be less than the context, {scorer.context:,} tokens.")
@@ -162,11 +151,6 @@ def _loss_row(name: str, documents: float, tokens: float, loss: float, size: flo
     }
 
 
-def ids_of(corpus: Corpus) -> Iterator[str]:
-    """The ids under which the documents of a corpus are scored."""
-    return (text.id for text in texts_of(corpus, None, Counter()))
-
-
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
     lock = FileLock(out / ".lock")
@@ -199,48 +183,6 @@ def _begun(out: Path, settings: dict[str, Any], corpus: Corpus, about: dict[str,
     record = {**about, "given": given, "settings": settings, "versions": versions}
     write_json(path, record)
     return record
-
-
-def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> Iterator[Text]:
-    """All usable texts in order. An id that comes again with a number after it; texts without a word are skipped."""
-    seen: Counter[str] = Counter()
-    inputs = _inputs(corpus)
-    for file in corpus.files:
-        present = corpus.columns(file)
-        if source_key and source_key not in present:
-            raise InputError(f"{file.name} has no column {source_key!r}; it has: {', '.join(present)}.")
-        extra = [key for key in (corpus.id_key, source_key) if key and key in present]
-        for batch in corpus.batches(file, list(dict.fromkeys([corpus.text_key, *extra]))):
-            for row in _rows(batch.rows):
-                text, given = row.get(corpus.text_key), row.get(corpus.id_key)
-                if not isinstance(text, str) or not has_words(text):
-                    skipped["no_text"] += 1
-                    continue
-                name = str(given) if isinstance(given, str | int) and given != "" else content_id(text)
-                seen[name] += 1
-                number = f"#{seen[name]}" if seen[name] > 1 else ""
-                source = row.get(source_key) if source_key else None
-                yield Text(f"{name}{number}", text, inputs[file.url], None if source is None else str(source))
-
-
-def _inputs(corpus: Corpus) -> dict[str, str]:
-    """For the address of each file, the short name of what the user named; the texts of a run are its kept/."""
-    names: dict[str, str] = {}
-    short = [PurePosixPath(public_uri(given)).name or public_uri(given) for given in corpus.given]
-    for given, name in zip(corpus.given, short, strict=True):
-        name = name if short.count(name) == 1 else public_uri(given)
-        own = f"{name}/kept" if (Path(given) / "run.json").is_file() else name
-        names |= {file.url: own for file in open_corpus([given], corpus.text_key, corpus.id_key).files}
-    return names
-
-
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch; empty where a value is no UTF-8."""
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-        return rows
-    except UnicodeDecodeError:
-        return [{}] if batch.num_rows == 1 else [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
 
 
 def _shards(

@@ -103,7 +103,7 @@ def _numbers(given: str) -> tuple[float, ...]:
 def _sets(given: list[str], text_key: str, id_key: str) -> "list[Documents]":
     from mga.corpus.files import open_corpus
     from mga.evaluate.collapse import Documents, looks_synthetic
-    from mga.evaluate.token_losses import ids_of
+    from mga.evaluate.texts import ids_of
 
     sets: list[Documents] = []
     for one in given:
