@@ -7,7 +7,7 @@ sources. A detector that mistakes those for collapse is none.
 
 models/NAME/          every model, an ordinary model folder
 texts/NAME.npy        the ids a model was trained on
-cases/NAME.json       the detectors' values of a model, for CHUNKS parts of the held-out documents
+cases/NAME.json       the detectors' values of a model, for parts of the held-out documents
 generations.json      settings, models with their validation losses, and the detectors' table; written last
 """
 
@@ -34,7 +34,6 @@ ROW = 128
 """Tokens of a training row. Its first quarter is kept when a model writes the row for the next one."""
 
 KEPT = ROW // 4
-CHUNKS = 12
 TEXTS_PER_CHUNK = 32
 _GENERATED_ROWS = 512
 
@@ -42,18 +41,19 @@ _GENERATED_ROWS = 512
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`generations` models in a line, each from `rows` rows of ROW tokens for `epochs`; texts are drawn at
-    `temperature`; `held_out` documents are kept from training."""
+    `temperature`; `held_out` documents are kept from training, and judged in `chunks` parts."""
 
     generations: int = 4
     rows: int = 3000
     epochs: int = 4
     temperature: float = 0.8
     held_out: int = 96
+    chunks: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.held_out < 2 * CHUNKS:
-            raise InputError(f"At least {2 * CHUNKS} documents must be held out.")
+        if self.held_out < 2 * self.chunks:
+            raise InputError(f"At least {2 * self.chunks} documents must be held out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def collapse_on_purpose(
     """
     check_columns(corpus, source_key)
     settings = {**asdict(plan), "corpus": corpus.fingerprint, "source_key": source_key}
-    settings |= {"row": ROW, "kept": KEPT, "chunks": CHUNKS}
+    settings |= {"row": ROW, "kept": KEPT}
     record_path = out / "generations.json"
     _begin(out, settings)
     if record_path.exists():
@@ -165,9 +165,10 @@ class _Judge:
     def __init__(self, scorer: Scorer, held_out: list[Text], plan: Plan) -> None:
         encoded = [scorer.encode(text.text).ids[: 4 * ROW - 1] for text in held_out]
         prefix = np.asarray([scorer.prefix], np.int32)
+        self._chunks = plan.chunks
         self._tokens = encoded
         self._scores = scorer.score([np.concatenate([prefix, ids]) for ids in encoded], 0)
-        prompts, human = _beginnings(encoded)
+        prompts, human = _beginnings(encoded, plan.chunks * TEXTS_PER_CHUNK)
         self._human = [scorer.decode(ids) for ids in human]
         made = scorer.generate(prompts, ROW - KEPT, 1.0, plan.seed)
         self._texts = [scorer.decode(ids) for ids in made]
@@ -175,8 +176,8 @@ class _Judge:
     def cases(self, other: "_Judge") -> list[dict[str, float | None]]:
         """The detectors' values of the other model beside this one, of each chunk."""
         found = []
-        for chunk in range(CHUNKS):
-            documents = range(chunk, len(self._tokens), CHUNKS)
+        for chunk in range(self._chunks):
+            documents = range(chunk, len(self._tokens), self._chunks)
             offsets = np.concatenate([[0], np.cumsum([len(self._tokens[i]) for i in documents])])
             tokens = np.concatenate([self._tokens[i] for i in documents])
             scores = [_joined([judge._scores[i] for i in documents]) for judge in (self, other)]
@@ -195,10 +196,11 @@ def _joined(scores: list[TokenScores]) -> TokenScores:
     )
 
 
-def _beginnings(encoded: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], list[NDArray[np.int32]]]:
-    """KEPT tokens from CHUNKS × TEXTS_PER_CHUNK places of the documents, and what follows them."""
+def _beginnings(encoded: list[NDArray[np.int32]], wanted: int) -> tuple[NDArray[np.int32], list[NDArray[np.int32]]]:
+    """KEPT tokens from so many places of the documents, and what follows them."""
     rows = [ids[at : at + ROW] for ids in encoded for at in range(0, len(ids) - ROW, ROW)]
-    wanted = CHUNKS * TEXTS_PER_CHUNK
+    if not rows:
+        raise InputError(f"No held-out document has {ROW} tokens: their text is too short or repeats itself.")
     rows = [rows[i % len(rows)] for i in range(wanted)]
     return np.stack([row[:KEPT] for row in rows]), [row[KEPT:] for row in rows]
 
