@@ -32,7 +32,7 @@ def collapse_generations(
     from mga.evaluate.generations import Plan, collapse_on_purpose
     from mga.evaluate.table import generations_report
 
-    plan = Plan(generations, rows, epochs, temperature, held_out, seed)
+    plan = Plan(generations, rows, epochs, temperature, held_out, seed=seed)
     corpus = open_corpus(docs, text_key, id_key)
     record = collapse_on_purpose(corpus, out, plan, by, lambda line: print(line, file=sys.stderr))
     Console().print(generations_report(record))
