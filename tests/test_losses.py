@@ -115,7 +115,7 @@ def test_other_architectures(tmp_path: Path, kind: str) -> None:
 
 
 def test_killed_half_way_it_ends_as_if_never_killed(tmp_path: Path) -> None:
-    many = {f"{name}-{i}": f"{i} {text}" for i in range(2000) for name, text in TEXTS.items()}
+    many = {f"{name}-{i}": f"{i} {text}" for i in range(700) for name, text in TEXTS.items()}
     docs = corpus(tmp_path, many)
     command = [sys.executable, "-m", "mga.cli", "losses", str(tiny_folder()), str(docs), "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)

@@ -50,7 +50,7 @@ def collapse_report(figures: dict[str, Any]) -> RenderableType:
 
 def generations_report(record: dict[str, Any]) -> RenderableType:
     """The models of collapse on purpose, and how well each detector tells the collapsed from the healthy."""
-    models = _table("models", "differs in", "loss on real text, against the first")
+    models = _table("models: loss on real text against the first", "differs in", "loss")
     for model in record["models"]:
         kind = f"generation {model['generation']}" if model["generation"] else model["kind"]
         models.add_row(model["name"], kind, _signed(model["loss_difference"]))
@@ -58,7 +58,7 @@ def generations_report(record: dict[str, Any]) -> RenderableType:
     generations = list(detectors[0]["auc_by_generation"])
     kinds = list(detectors[0]["auc_by_kind"])
     title = "detectors: AUC of collapsed against healthy"
-    table = _table(title, "all", *(f"generation {g}" for g in generations), "threshold", "found", "false alarms")
+    table = _table(title, "all", *(f"gen {g}" for g in generations), "sign above", "found", "false")
     apart = _table("all collapsed against each kind of healthy model", *kinds)
     for row in detectors:
         table.add_row(
@@ -193,9 +193,10 @@ def _texts(texts: dict[str, Any]) -> Table:
 
 
 def _case(case: dict[str, Any], group: str) -> RenderableType:
+    place = "no anomaly" if case["position"] < 0 else f"first anomaly at token {case['position']:,}"
     head = Text(
         f"{printable(group)}: {printable(case['document'])}, mean difference {case['mean_difference']:+.2f}, "
-        f"first anomaly at token {case['position']:,} of {case['tokens']:,}",
+        f"{place} in {case['tokens']:,} tokens",
         style="bold",
     )
     body = Text()
