@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab
+	bench-judge bench-lab bench-losses
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
 	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
+	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
@@ -110,6 +111,12 @@ bench-plan: install
 
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
+
+bench-losses: .venv-torch/.installed .venv-torch/model
+	$(TORCH)/python benchmarks/losses.py search
+	$(TORCH)/python benchmarks/losses.py planted
+	$(TORCH)/python benchmarks/losses.py speed .venv-torch/model $(ARGS)
+	$(TORCH)/python benchmarks/losses.py llamacpp
 
 bench-model: install
 	$(BIN)/python benchmarks/embedded_model.py $(INPUT)

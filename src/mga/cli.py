@@ -11,15 +11,19 @@ import typer
 
 from mga.errors import InterruptedRunError, MgaError
 from mga.verbs.clean import clean
+from mga.verbs.collapse import collapse
+from mga.verbs.collapse_generations import collapse_generations
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
 from mga.verbs.expand import expand, worker
 from mga.verbs.lab import lab
 from mga.verbs.looking import export, show, status
+from mga.verbs.losses import losses
 from mga.verbs.patterns import patterns
 from mga.verbs.plan import plan
 from mga.verbs.report import report
+from mga.verbs.sample import sample
 from mga.verbs.top import top
 from mga.verbs.tune_engine import tune_engine
 
@@ -33,7 +37,8 @@ app = typer.Typer(
 
 CARRYING = (expand, worker, status, top, show, report, export, lab, plan, tune_engine)
 WHOLE_CORPORA = (clean, patterns, dedup, decontaminate, diversity)
-VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA
+MODELS = (losses, sample, collapse, collapse_generations)
+VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)
 
