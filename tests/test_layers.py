@@ -9,7 +9,7 @@ import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = ["errors", "records", "words", "engine_uri", "config", "documents", "chunks", "store"]
-ORDER += ["prompts", "engines", "expand", "runs", "corpus", "verbs", "cli"]
+ORDER += ["prompts", "engines", "expand", "runs", "corpus", "budget", "verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 
