@@ -12,6 +12,7 @@ import typer
 
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, MgaError
+from mga.verbs.budget import budget
 from mga.verbs.clean import clean
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
@@ -241,6 +242,7 @@ def export(
 
 for verb in (clean, patterns, dedup, decontaminate, diversity):
     app.command()(verb)
+app.add_typer(budget, name="budget")
 
 
 if __name__ == "__main__":
