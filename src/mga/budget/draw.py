@@ -19,8 +19,10 @@ BINS = 1 << 20
 _STEP, _MIX, _MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 DRAW = np.dtype(
-    [("place", "<f8"), ("key", "<u8"), ("order", "<u8"), ("source", "<u2"), ("epoch", "<u2")]
-    + [("part", "<u4"), ("row", "<u4"), ("start", "<u8"), ("length", "<u4")]
+    {
+        "names": ["place", "key", "order", "source", "epoch", "part", "row", "start", "length"],
+        "formats": ["<f8", "<u8", "<u8", "<u2", "<u2", "<u4", "<u4", "<u8", "<u4"],
+    }
 )
 """A draw. Texts with one `key` (and source and epoch) make one document, in `order`; `start` and `length` in tokens
 of its part. Sorted by (place, source, key, order) the draws are the training."""
@@ -149,7 +151,9 @@ class Shelves:
         shards = (all_["place"] * self._shards).astype(np.int64)
         order = np.argsort(shards, kind="stable")
         np.save(self._folder / f"{self._runs:05}.npy", all_[order])
-        np.save(self._folder / f"{self._runs:05}.bounds.npy", np.searchsorted(shards[order], np.arange(self._shards + 1)))
+        np.save(
+            self._folder / f"{self._runs:05}.bounds.npy", np.searchsorted(shards[order], np.arange(self._shards + 1))
+        )
         self._held, self._count = [], 0
         self._runs += 1
 

@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from mga.errors import InputError
 
 CONTROL, USER_DEFINED = 3, 4
+END = "<|endoftext|>"
 PRE_TOKENIZERS = ("smollm",)
 """llama.cpp's names of ways to cut texts before BPE; each one here is proven equal in the tests."""
 
@@ -39,7 +40,6 @@ def definition_of(path: Path) -> tuple[str, str]:
     added = [(token, kind) for token, kind in zip(tokens, types, strict=True) if kind in (CONTROL, USER_DEFINED)]
     made.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, kind in added if kind == CONTROL])
     made.add_tokens([AddedToken(t, normalized=False) for t, kind in added if kind == USER_DEFINED])
-    # For text (not chat) the end is <|endoftext|>; an instruction model's own end of a turn is another token.
-    ends = [token for token, _ in added if token == "<|endoftext|>"]
-    end = ends[0] if ends else tokens[held["tokenizer.ggml.eos_token_id"]]
+    # Of a text; what an instruction model's vocabulary calls its end is the end of a turn.
+    end = END if END in tokens else tokens[held["tokenizer.ggml.eos_token_id"]]
     return str(made.to_str()), end

@@ -16,7 +16,8 @@ from mga.errors import InputError
 def id_hash(source_id: str, seed: int = 0) -> int:
     """64 bits of a source document's id."""
     key = seed.to_bytes(8, "little")
-    return int.from_bytes(blake2b(source_id.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest(), "little")
+    digest = blake2b(source_id.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+    return int.from_bytes(digest, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ class HeldOutSet:
 
     def holds(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether each source document, given by its hash under `seed`, is held out."""
-        below = hashes < np.uint64(min(int(self.share * 2**64), 2**64 - 1)) if self.share else np.zeros(len(hashes), bool)
-        return np.asarray(below | np.isin(hashes, self.listed))
+        return np.asarray((hashes < np.uint64(int(self.share * 2**64))) | np.isin(hashes, self.listed))
 
 
 def held_out_set(recipe: Recipe) -> HeldOutSet:
@@ -61,5 +61,3 @@ def held_out_set(recipe: Recipe) -> HeldOutSet:
     if not seen:
         raise InputError(f"No original source has the column {rule.column!r} that pack.held_out names.")
     return HeldOutSet(rule.share, seed, np.array(sorted(found), np.uint64))
-
-

@@ -1,10 +1,10 @@
 """Packed data as a trainer reads it: sequences from memory-mapped files, document bounds, and where each token is from.
 
-    data = open_packed(Path("DATA/train"))
-    data[7]                 ids of sequence 7 (uint16 or uint32, shape (sequence,))
-    data.positions(7)       position ids that begin anew with each document (int32)
-    data.documents(7)       which document each token belongs to, from 0; -1 is padding: for attention masks
-    data.trace(7, 100)      the text and epoch that token 100 of it is from
+data = open_packed(Path("DATA/train"))
+data[7]                 ids of sequence 7 (uint16 or uint32, shape (sequence,))
+data.positions(7)       position ids that begin anew with each document (int32)
+data.documents(7)       which document each token belongs to, from 0; -1 is padding: for attention masks
+data.trace(7, 100)      the text and epoch that token 100 of it is from
 """
 
 from dataclasses import dataclass

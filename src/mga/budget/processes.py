@@ -25,9 +25,7 @@ def tokenizer_here() -> Tokenizer:
     return _here
 
 
-def each(
-    work: Callable[[Given], Found], items: Iterable[Given], tokenizer: Tokenizer, workers: int
-) -> Iterator[Found]:
+def each(work: Callable[[Given], Found], items: Iterable[Given], tokenizer: Tokenizer, workers: int) -> Iterator[Found]:
     """Results of work on items, in their order; two items a process are in memory. The first error ends it.
 
     `work` is a function of a module and finds its tokenizer with `tokenizer_here`.

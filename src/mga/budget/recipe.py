@@ -1,16 +1,16 @@
 """A data budget in TOML: the sources with their unique tokens, the tokens to train on, and a strategy.
 
-    budget = "1000B"
-    strategy = "expand"
+budget = "1000B"
+strategy = "expand"
 
-    [[source]]
-    name = "fineweb-edu-dedup"
-    unique = "195B"
+[[source]]
+name = "fineweb-edu-dedup"
+unique = "195B"
 
-    [[source]]
-    name = "mga"
-    unique = "770B"
-    expands = "fineweb-edu-dedup"
+[[source]]
+name = "mga"
+unique = "770B"
+expands = "fineweb-edu-dedup"
 """
 
 import difflib

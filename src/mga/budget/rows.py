@@ -29,7 +29,7 @@ def best_fit(lengths: NDArray[np.int64], sequence: int) -> tuple[NDArray[np.int6
 
 @njit(cache=True, nogil=True)
 def _best_fit(lengths: Any, order: Any, sequence: int) -> Any:
-    """Best-fit decreasing: stacks of sequences by the room they have, and a tree that finds the least that is enough."""
+    """Best-fit decreasing: stacks of sequences by the room they have, a tree that finds the least that is enough."""
     leaves = 1
     while leaves < sequence + 1:
         leaves *= 2

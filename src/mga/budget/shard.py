@@ -23,8 +23,10 @@ from mga.errors import StopError
 from mga.store import write_atomically, write_json
 
 PIECE = np.dtype(
-    [("sequence", "<u4"), ("start", "<u4"), ("length", "<u4"), ("source", "<u2"), ("epoch", "<u2")]
-    + [("part", "<u4"), ("row", "<u4"), ("offset", "<u4"), ("begins", "?")]
+    {
+        "names": ["sequence", "start", "length", "source", "epoch", "part", "row", "offset", "begins"],
+        "formats": ["<u4", "<u4", "<u4", "<u2", "<u2", "<u4", "<u4", "<u4", "?"],
+    }
 )
 """Neighbouring tokens of one text in one sequence, the separator or joiner behind it included: `length` from `start`
 on, the text's from `offset` on. `begins`: no attention reaches further back. What no piece covers is padding."""
@@ -195,7 +197,7 @@ def _write(path: Path, ids: NDArray[Any], pieces: NDArray[Any], layout: Layout) 
     width = layout.dtype.itemsize
     described = f"{layout.tokenizer}|{width}\n{ids.size}\n{ids.size / 1e9:.3f}B tokens"
     write_atomically(path.with_suffix(".ds.metadata"), described.encode())
-    sizes = np.full(count, sequence) if layout.best_fit else np.diff(np.append(firsts, ids.size)) if ids.size else firsts
+    sizes = np.full(count, sequence) if layout.best_fit else ends - firsts
     write_atomically(path.with_suffix(".idx"), megatron_index(sizes.astype(np.int64), width))
     beside = path.with_name(f".{path.name}.pieces.npy")
     np.save(beside, pieces)

@@ -1,4 +1,4 @@
-"""Tokenizers by file: tokenizer.json, a folder that holds it, the vocabulary in a GGUF file, or the embedded model's."""
+"""Tokenizers by file: tokenizer.json, a folder with one, the vocabulary of a GGUF file or of the embedded model."""
 
 import hashlib
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def from_definition(definition: str, name: str, ends: Sequence[str]) -> Tokenize
     token = next((end for end in ends if encoder.token_to_id(end) is not None), None)
     if token is None:
         raise InputError(
-            f"The tokenizer {name} does not have {' or '.join(ends)}: name the token that ends a document (--separator)."
+            f"The tokenizer {name} has no {' or '.join(ends)}; name the token that ends a document with --separator."
         )
     vocabulary = 1 + max(encoder.get_vocab(with_added_tokens=True).values())
     return Tokenizer(name, definition, encoder.token_to_id(token), token, vocabulary, encoder)
@@ -113,4 +113,3 @@ def _configured_end(folder: Path) -> list[str]:
     named = read_json(path).get("eos_token") if path.is_file() else None
     named = named.get("content") if isinstance(named, dict) else named
     return [named] if isinstance(named, str) else []
-

@@ -57,7 +57,9 @@ def plan(
         cells = (f"{share.weight:.2%}", shown(share.unique), f"{share.epochs:.2f}", shown(share.tokens))
         table.add_row(escape(share.name), *cells, shown(share.effective))
     unique = sum(share.unique for share in found.shares)
-    table.add_row("together", "", shown(unique), f"{found.budget / unique:.2f}", shown(found.budget), shown(found.effective))
+    table.add_row(
+        "together", "", shown(unique), f"{found.budget / unique:.2f}", shown(found.budget), shown(found.effective)
+    )
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     print("worth: unique tokens that would teach as much (Muennighoff et al. 2023, arXiv 2305.16264).")
@@ -113,6 +115,7 @@ def pack(
     recipe: RecipeName,
     out: Out,
     tokenizer: TokenizerName = None,
+    separator: Separator = None,
     strategy: Annotated[str | None, typer.Option("--strategy", help=STRATEGIES)] = None,
     tokens: Annotated[str | None, typer.Option("--budget", help="tokens to train on: 500M", metavar="TOKENS")] = None,
     sequence: Annotated[int | None, typer.Option("--sequence", help="tokens per sequence [default: 8192]")] = None,
@@ -131,7 +134,7 @@ def pack(
     from mga.budget.recipe import load_recipe
     from mga.budget.tokenizer import load_tokenizer
 
-    settings = {"sequence": sequence, "packing": packing, "seed": seed}
+    settings = {"sequence": sequence, "packing": packing, "seed": seed, "separator": separator}
     read = load_recipe(recipe, {"strategy": strategy, "budget": tokens, "tokenizer": tokenizer, "pack": settings})
     if read.tokenizer is None:
         raise InputError("Name the tokenizer with --tokenizer, or in the recipe.")
