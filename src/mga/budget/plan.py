@@ -122,7 +122,7 @@ def _expanded(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -
         if not size:
             raise InputError(f"Source {name} has no `unique`: what its rewrites take over cannot be told.")
     whole = sum(size or 0 for size in sizes.values())
-    tokens = {}
+    tokens: dict[str, float] = {}
     for name, size in sizes.items():
         family = [s.name for s in sources if name in (s.name, s.expands)]
         epochs = recipe.budget * (size or 0) / whole / sum(unique[member] for member in family)

@@ -169,8 +169,9 @@ def _explained(error: ValidationError, given: str, values: Mapping[str, Any]) ->
         name = named.get("name", place[1]) if isinstance(named, Mapping) else place[1]
         where = ".".join(["source", str(name), *map(str, place[2:])])
     if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = {"source": Source, "pack": PackSettings}.get(str(place[0]), Recipe)
-        section = HeldOut if "held_out" in place[:-1] else section if len(place) > 1 else Recipe
+        section: type[BaseModel] = Recipe
+        if len(place) > 1:
+            section = HeldOut if "held_out" in place[:-1] else Source if place[0] == "source" else PackSettings
         near = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
         known = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(section.model_fields)}."
         return f"Unknown setting {where!r} in {given}; {known}"

@@ -100,7 +100,7 @@ def _read(
 ) -> None:
     """Read each text's ids into its place, part by part."""
     size = stream.itemsize
-    target = memoryview(stream).cast("B")
+    target = stream.data.cast("B")
     order = np.lexsort((draws["start"], draws["part"], draws["source"]))
     opened, now = -1, None
     try:
@@ -179,14 +179,14 @@ def _pieces(
 def _write(path: Path, ids: NDArray[Any], pieces: NDArray[Any], layout: Layout) -> None:
     """All files of a shard but its counts."""
     data = path.with_suffix(".bin")
-    write_atomically(data, memoryview(ids).cast("B") if ids.size else b"")
+    write_atomically(data, ids.data.cast("B") if ids.size else b"")
     ds = path.with_suffix(".ds")
     with suppress(FileNotFoundError):
         ds.unlink()
     try:
         os.link(data, ds)
     except OSError:  # a disk without hard links has the tokens twice
-        write_atomically(ds, memoryview(ids).cast("B") if ids.size else b"")
+        write_atomically(ds, ids.data.cast("B") if ids.size else b"")
     count, sequence = ids.shape
     begun = pieces[pieces["begins"]]
     firsts = begun["sequence"].astype(np.int64) * sequence + begun["start"]

@@ -96,7 +96,7 @@ def _tokenised(job: _Job) -> tuple[str, int]:
             "held_out": pa.array(job.held_out.holds(hashes), pa.bool_()),
         }
     )
-    write_atomically(job.tokens, memoryview(ids).cast("B") if ids.size else b"")
+    write_atomically(job.tokens, ids.data.cast("B") if ids.size else b"")
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     write_atomically(job.table, memoryview(buffer.getvalue()))

@@ -104,7 +104,7 @@ def from_definition(definition: str, name: str, ends: Sequence[str]) -> Tokenize
             f"The tokenizer {name} has no {' or '.join(ends)}; name the token that ends a document with --separator."
         )
     vocabulary = 1 + max(encoder.get_vocab(with_added_tokens=True).values())
-    return Tokenizer(name, definition, encoder.token_to_id(token), token, vocabulary, encoder)
+    return Tokenizer(name, definition, int(encoder.token_to_id(token) or 0), token, vocabulary, encoder)
 
 
 def _configured_end(folder: Path) -> list[str]:
