@@ -4,7 +4,7 @@
 
 Without a tokenizer a byte-level BPE of 16,000 tokens is trained on the corpus first. The corpus (column `text`) is
 repeated to the size wanted. `library` is encode_batch_fast on texts in memory, in lists of 2 MB, with the library's own
-threads; `with ids` also fetches the ids as a numpy array, without which nothing can be done with them. `count` and `pack`
+threads; `with ids` also fetches them as an array, without which nothing can be done with them. `count` and `pack`
 are the verbs' own functions: reading Parquet, starting processes, and for `pack` two epochs shuffled, packed into
 sequences of 8,192 and written, files forced to disk. MB are of text in UTF-8, each text once. Every round measures all.
 """

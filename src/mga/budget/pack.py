@@ -27,7 +27,8 @@ from mga.budget.tokenise import Folders, tokenise
 from mga.budget.tokenizer import Tokenizer
 from mga.config import differences
 from mga.corpus.files import ordered
-from mga.errors import InputError
+from mga.engine_uri import public_uri
+from mga.errors import InputError, StopError
 from mga.store import read_json, write_atomically, write_json
 
 Say = Callable[[str], None]
@@ -38,7 +39,8 @@ def pack(recipe: Recipe, tokenizer: Tokenizer, out: Path, workers: int, say: Say
     what pack.json holds. Raises InputError when the folder holds something else."""
     _check(recipe)
     with _folder(out, recipe, tokenizer) as begun:
-        if "counts" in begun:
+        if "counts" in begun:  # a kill may have come before the end of `_finish`
+            shutil.rmtree(out / ".scratch", ignore_errors=True)
             return begun
         folders = Folders(out / "documents", out / ".scratch" / "tokens")
         _tokenise(recipe, tokenizer, folders, workers, say)
@@ -73,8 +75,11 @@ def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[st
         raise InputError(f"Cannot write in {out}: {error.strerror}; choose another --out.") from error
     try:
         record = out / "pack.json"
+        described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})
+        for source in described["source"]:
+            source["paths"] = [public_uri(path) for path in source["paths"]]
         identity: dict[str, Any] = {
-            "recipe": recipe.model_dump(mode="json", exclude={"note", "tokenizer"}),
+            "recipe": described,
             "tokenizer": {"fingerprint": tokenizer.fingerprint, "separator": tokenizer.separator_token},
             "corpora": {source.name: corpus_of(source).fingerprint for source in recipe.source},
         }
@@ -90,6 +95,8 @@ def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[st
             write_atomically(out / "tokenizer.json", tokenizer.definition.encode())
             write_json(record, held)
         yield held
+    except OSError as error:
+        raise StopError(f"Cannot work in {out}: {error.strerror}. Make room or rights, then run again.") from error
     finally:
         lock.release()
 

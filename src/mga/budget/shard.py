@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mga.budget.rows import best_fit, cut
 from mga.budget.tokenise import Folders
 from mga.errors import StopError
-from mga.store import write_atomically, write_json
+from mga.store import committed, write_atomically, write_json
 
 PIECE = np.dtype(
     {
@@ -201,7 +201,7 @@ def _write(path: Path, ids: NDArray[Any], pieces: NDArray[Any], layout: Layout) 
     write_atomically(path.with_suffix(".idx"), megatron_index(sizes.astype(np.int64), width))
     beside = path.with_name(f".{path.name}.pieces.npy")
     np.save(beside, pieces)
-    beside.replace(path.with_suffix(".pieces.npy"))
+    committed(beside, path.with_suffix(".pieces.npy"))
 
 
 def megatron_index(sizes: NDArray[np.int64], width: int) -> bytes:
