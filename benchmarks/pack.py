@@ -7,9 +7,11 @@ repeated to the size wanted. `library` is encode_batch_fast on texts in memory, 
 threads; `with ids` also fetches them as an array, without which nothing can be done with them. `count` and `pack`
 are the verbs' own functions: reading Parquet, starting processes, and for `pack` two epochs shuffled, packed into
 sequences of 8,192 and written, files forced to disk. MB are of text in UTF-8, each text once. Every round measures all.
+On a machine that others use, read the CPU seconds (of all processes).
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
@@ -94,17 +96,25 @@ def main() -> None:
             "mga budget pack, 2 epochs": packing,
         }
         seconds: dict[str, list[float]] = {name: [] for name in measured}
+        cpu: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(given.rounds):
             for name, work in measured.items():
-                began = time.monotonic()
+                began, spent = time.monotonic(), sum(os.times()[:4])
                 work()
+                cpu[name].append(sum(os.times()[:4]) - spent)
                 seconds[name].append(time.monotonic() - began)
-                print(f"  {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
+                print(f"  {name}: {seconds[name][-1]:.1f} s, {cpu[name][-1]:.1f} CPU-s", file=sys.stderr)
     print(f"{size:,.0f} MB of text, {budget // 2:,} tokens, {workers} processes, median of {given.rounds} rounds\n")
-    print("| | MB/s | × library | × library with ids |\n|---|---|---|---|")
+    print(
+        "| | MB/s | CPU-s per 100 MB | speed × library | speed × library with ids | CPU × library with ids |\n"
+        "|---|---|---|---|---|---|"
+    )
     for name, all_ in seconds.items():
         ratios = [np.median(np.array(seconds[base]) / np.array(all_)) for base in ("library", "library with ids")]
-        print(f"| {name} | {size / statistics.median(all_):.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+        work_ = statistics.median(cpu[name])
+        relative = work_ / statistics.median(cpu["library with ids"])
+        speed = f"{size / statistics.median(all_):.1f} | {work_ / size * 100:.1f}"
+        print(f"| {name} | {speed} | {ratios[0]:.2f} | {ratios[1]:.2f} | {relative:.2f} |")
 
 
 if __name__ == "__main__":
