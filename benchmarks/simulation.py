@@ -4,11 +4,11 @@
     python benchmarks/simulation.py INPUT --plan [--few 400]
     python benchmarks/simulation.py --paper
 
-A fleet: worker processes on this machine share shards by the claims of mga and expand each with `mga.runs`, asking the
-scripted engine, whose replies take time and no CPU to speak of. Workers differ in speed (latency), are killed with
-SIGKILL at random and replaced after a while; each plays a host of its own, so that a death shows by its lease alone.
-The simulation gets what a plan gets: one small run of one worker. "same draws" is the course in which it draws the
-very speeds and lives of the real fleet; "500 courses" is what a plan tells, which knows neither.
+A fleet: worker processes on this machine share one run as `mga expand` does, asking the scripted engine, whose replies
+take time and no CPU to speak of. Workers differ in speed (latency), are killed with SIGKILL at random and replaced
+after a while; each plays a host of its own, so that a death shows by its lease alone. The simulation gets what a plan
+gets: one small run of one worker. "same draws" is the course in which it draws the very speeds and lives of the real
+fleet; "500 courses" is what a plan tells, which knows neither.
 
 --plan: tokens, requests and bytes that a plan from a small run expects, beside those of the whole run.
 --paper: the paper's job, 195B tokens to 770B in 149,504 GPU hours, on fleets of several sizes and kinds.
@@ -17,7 +17,6 @@ very speeds and lives of the real fleet; "500 courses" is what a plan tells, whi
 import argparse
 import asyncio
 import contextlib
-import os
 import random
 import signal
 import socket
@@ -25,9 +24,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -37,7 +36,9 @@ from mga.config import load_config
 from mga.documents import find_files
 from mga.reading import read
 from mga.records import Document
-from mga.runs.claims import LEASE_S, Claims
+from mga.runs import claims
+from mga.runs import worker as worker_module
+from mga.runs.claims import LEASE_S
 from mga.runs.corpus_size import CorpusSize, measure_corpus, stated_corpus
 from mga.runs.measured import LOST_S, expected_demand, longest_document, measured
 from mga.runs.plan import bounds, forecast, work_of
@@ -51,44 +52,24 @@ PAPER_TOKENS, PAPER_DOCUMENTS = 195e9, 190_168_005
 PAPER_GPU_HOURS = 256 * 64 + 1024 * 130
 
 
-def expand(source: Path | str, out: Path, engine: str, in_flight: int, limit: int | None = None) -> None:
+def expand(source: Path | str, out: Path, engine: str, in_flight: int, **more: object) -> None:
     """What `mga expand` does."""
     from rich.console import Console
 
     from mga.runs.on_this_machine import expand as carry
     from mga.runs.progress import Progress
 
-    given = {"input": [str(source)], "engine": engine, "concurrency": in_flight, "limit": limit}
+    given = {"input": [str(source)], "engine": engine, "concurrency": in_flight, **more}
     asyncio.run(carry(load_config(None, given), Run(out), Progress(Console(quiet=True), quiet=True)))
 
 
 def worker(folder: Path, name: str, latency: float, lease_s: float) -> None:
-    """Take shards until all are done."""
+    """Take part in the run until it is complete, as a host of this name."""
     socket.gethostname = lambda: name
-    shards = sorted((folder / "input").glob("*.jsonl"))
-    claims = Claims(folder, lease_s)
-    claims.begin()
-
-    def beat() -> None:
-        while True:
-            time.sleep(lease_s / 6)
-            claims.beat()
-
-    threading.Thread(target=beat, daemon=True).start()
-
-    def take_one() -> bool:
-        for number, shard in enumerate(shards):
-            out = folder / "runs" / shard.stem
-            if not (out / "stats.json").exists() and claims.take(number):
-                expand(shard, out, f"scripted:?latency={latency:.6f}", IN_FLIGHT)
-                claims.give_back(number)
-                return True
-        return False
-
-    while any(not (folder / "runs" / shard.stem / "stats.json").exists() for shard in shards):
-        if not take_one():
-            time.sleep(0.05)
-    os._exit(0)  # the beating thread has nothing more to say
+    claims.BEAT_EVERY_S = lease_s / 6
+    worker_module.Claims = partial(claims.Claims, lease_s=lease_s)  # type: ignore[misc]
+    rows = int((folder / "shard_size").read_text())
+    expand(folder / "input.jsonl", folder / "run", f"scripted:?latency={latency:.6f}", IN_FLIGHT, shard_size=rows)
 
 
 @dataclass
@@ -102,7 +83,6 @@ class Hand:
 def real_fleet(folder: Path, fleet: Fleet, seed: int) -> tuple[float, int]:
     """Seconds until the last shard is done, and deaths."""
     drawn = workers_of(seed)
-    shards = len(list((folder / "input").glob("*.jsonl")))
     names = (f"host{i}" for i in range(10_000))
 
     def started(now: float) -> Hand:
@@ -116,7 +96,7 @@ def real_fleet(folder: Path, fleet: Fleet, seed: int) -> tuple[float, int]:
     hands = [started(began) for _ in range(fleet.workers)]
     deaths = 0
     try:
-        while len(list((folder / "runs").glob("*/stats.json"))) < shards:
+        while not (folder / "run" / "stats.json").exists():
             time.sleep(0.02)
             now = time.monotonic()
             for place, hand in enumerate(hands):
@@ -144,29 +124,20 @@ def compare_fleets(given: argparse.Namespace, place: Path) -> None:
     needed = given.shards * given.documents
     texts = (texts * (1 + needed // len(texts)))[:needed]
 
-    def shards_in(folder: Path) -> Path:
-        (folder / "input").mkdir(parents=True)
-        for shard in range(given.shards):
-            part = texts[shard * given.documents : (shard + 1) * given.documents]
-            lines = [orjson.dumps({"id": f"{shard}-{i}", "text": text}) for i, text in enumerate(part)]
-            (folder / "input" / f"{shard:05}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    def input_in(folder: Path, rows: int) -> Path:
+        folder.mkdir()
+        lines = [orjson.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(texts[:rows])]
+        (folder / "input.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+        (folder / "shard_size").write_text(str(given.documents))
         return folder
 
-    small = shards_in(place / "small")
-    for extra in sorted((small / "input").glob("*.jsonl"))[3:]:
-        extra.unlink()
-    one = replace(Fleet(1), lease_s=60.0)
-    alone, _ = real_fleet(small, one, 0)
-    demand, rate, spent = [], [], 0.0
-    for run in sorted((small / "runs").iterdir()):
-        found = measured(run)
-        rate.append(found.rate)
-        demand.append(found.demand)
-        spent += sum(orjson.loads(p.read_bytes())["seconds"] for p in (run / "sessions").glob("*.json"))
-        lost_s = found.lost_s
-    start_s = alone - spent
-    size = whole_size([str(place / "small" / "input")], place / "small" / "runs" / "00000")
-    row_s = work_of(size, demand[0], given.documents).generated.value / statistics.mean(rate) / size.rows.value
+    small = input_in(place / "small", 4 * given.documents)
+    alone, _ = real_fleet(small, replace(Fleet(1), lease_s=60.0), 0)
+    found = measured(small / "run")
+    start_s = alone - sum(orjson.loads(p.read_bytes())["seconds"] for p in (small / "run" / "sessions").glob("*.json"))
+    lost_s = found.lost_s
+    size = whole_size([str(small / "input.jsonl")], small / "run")
+    row_s = work_of(size, found.demand, given.documents).generated.value / found.rate / size.rows.value
     print(f"One worker: {row_s:.3f} s a document, {start_s:.1f} s to start and stop.\n")
 
     job = Job(needed, given.documents, row_s, size.spread)
@@ -183,7 +154,7 @@ def compare_fleets(given: argparse.Namespace, place: Path) -> None:
         walls = sorted(simulate(job, fleet, seed).wall_s for seed in range(COURSES))
         span = f"{statistics.median(walls):.1f} | {walls[COURSES // 20]:.1f} to {walls[-COURSES // 20]:.1f}"
         for seed in range(1 if fleet is plain else given.rounds):
-            wall, deaths = real_fleet(shards_in(place / f"{name} {seed}"), fleet, seed)
+            wall, deaths = real_fleet(input_in(place / f"{name} {seed}", needed), fleet, seed)
             same = simulate(job, fleet, seed)
             ratios.append(same.wall_s / wall)
             row = [name, f"{wall:.1f}, {deaths}", f"{same.wall_s:.1f}, {same.deaths}", f"{ratios[-1]:.2f}", span]

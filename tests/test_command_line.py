@@ -741,7 +741,7 @@ def test_bad_values_are_refused(refuse: Callable[..., None]) -> None:
 def test_unreadable_arguments_end_with_two_and_no_traceback(mga: Mga, tmp_path: Path, arguments: list[str]) -> None:
     said = mga("expand", documents(tmp_path / "in.jsonl"), "--out", tmp_path / "run", "--engine", GOOD, *arguments)
     assert said.code == 2
-    assert arguments[0] in said.err
+    assert arguments[0].lstrip("-") in said.err
     assert "Traceback" not in said.err
     assert not (tmp_path / "run").exists()
 

@@ -97,11 +97,10 @@ class Journal:
         for line in data[:whole].splitlines():
             try:
                 key, purpose, *packed = orjson.loads(line)
-                reply = _unpacked(packed)
+                if key not in self._replies:  # a file and the copy of it hold the same lines
+                    self._remember(key, purpose, _unpacked(packed))
             except (ValueError, TypeError):
                 continue  # damaged by the disk: that reply is asked for again
-            if key not in self._replies:  # a file and the copy of it hold the same lines
-                self._remember(key, purpose, reply)
         return whole
 
 

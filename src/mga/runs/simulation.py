@@ -2,9 +2,9 @@
 
 Shards lie in one queue; a worker takes the next one when it is free. A worker's speed is drawn once (log-normal, mean
 1), its life is exponential. When it dies, the replies it had received are kept by the journal and what was in flight is
-lost. Its shard is taken as `claims.py` takes it: by a worker that has looked at the dead one's beat twice, a lease
-apart. Busy workers look between two shards, idle ones all the time. The work ends with the last shard, so slow workers
-and late deaths cost most at the end.
+lost. Its shard is taken as `worker.py` takes it: when none is free any more, by a worker that has looked at the dead
+one's beat twice, a lease apart. The work ends with the last shard, so slow workers and late deaths cost most at the
+end.
 """
 
 import heapq
@@ -67,16 +67,14 @@ def shard_rows(rows: int, size: int) -> list[int]:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """Neighbouring shards taken as one: seconds at speed 1 that are left, and of them for a shard. `since`: when it was
-    abandoned."""
+    """Neighbouring shards taken as one: seconds at speed 1 that are left, and of them for a shard."""
 
     seconds: float
     shard_s: float
-    since: float = 0.0
 
     @property
     def is_bulk(self) -> bool:
-        """Several shards: in truth a worker looks around between them."""
+        """Whether these are several shards."""
         return self.seconds > 1.5 * self.shard_s
 
 
@@ -149,8 +147,8 @@ class _Course:
         self._at(ready, _Worker(speed, ready + life))
 
     def _next(self, worker: _Worker, now: float) -> None:
-        """Take an abandoned shard that has been watched for a lease, else the next one, else wait."""
-        part = self._watched(worker, now) or (self._queue.popleft() if self._queue else None)
+        """Take the next shard, else an abandoned one that has been watched for a lease, else wait."""
+        part = self._queue.popleft() if self._queue else self._watched(worker, now)
         if part is not None:
             self._idle.discard(worker)
             worker.part, worker.began = part, now
@@ -164,8 +162,7 @@ class _Course:
                 self._at(max(now, look + self._fleet.lease_s), worker)
 
     def _watched(self, worker: _Worker, now: float) -> _Part | None:
-        bulk = bool(self._queue) and self._queue[0].is_bulk
-        worker.looks = {part: part.since if bulk else worker.looks.get(part, now) for part in self._abandoned}
+        worker.looks = {part: worker.looks.get(part, now) for part in self._abandoned}
         for part, look in worker.looks.items():
             if now >= look + self._fleet.lease_s:
                 self._abandoned.remove(part)
@@ -203,7 +200,6 @@ class _Course:
             self._queue.appendleft(_Part(others * part.shard_s, part.shard_s))
             self._open += 1
             part.seconds -= others * part.shard_s
-        part.since = now
         self._abandoned.append(part)
         for idle in self._idle:
             idle.looks[part] = now
