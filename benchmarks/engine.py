@@ -11,7 +11,7 @@ In one run, on the same weights with the same settings:
 3. llama.cpp's batched decode: every sequence with a document as its prompt, all decoding at once, greedily. Prompts are
    read before, so no driver of this job comes near it.
 4. The same expansion through xllamacpp's own server with nothing set but the model, and with the weights as they are
-   shipped: what one has who knows nothing of its settings.
+   shipped: what one has who knows nothing of its settings. And its batched decode alone, as in 3.
 """
 
 import argparse
@@ -30,10 +30,9 @@ from rich.console import Console
 
 from mga.config import MODEL_SETTINGS, ExpandConfig, load_config
 from mga.engines import choose
-from mga.engines.engine import Reply, Request
+from mga.engines.engine import Engine, Reply, Request
 from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, download
 from mga.engines.llamacpp.engine import LlamaCppEngine
-from mga.engines.llamacpp.settings import LlamaCppSettings
 from mga.records import Usage
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
@@ -41,7 +40,7 @@ from mga.runs.run import Run
 from mga.runs.session import SessionStats, all_sessions
 
 MODEL = "smollm2-135m"
-DECODED = 256  # tokens a sequence
+SEQUENCES, DECODED = 8, 256  # decoded at once; tokens of each
 ENDLESS = {"temperature": 0.0, "ignore_eos": True}
 DEFAULT_SERVER = f"""
 import sys, xllamacpp
@@ -100,13 +99,12 @@ async def alone(asked: Sequence[tuple[Request, int]]) -> tuple[float, Usage]:
         await engine.close()
 
 
-async def batched_decode(config: ExpandConfig, source: str) -> tuple[LlamaCppSettings, float, float]:
-    """Settings, and prompt and generated tokens per second of llama.cpp, each without the other."""
-    engine = LlamaCppEngine(MODEL)
+async def batched_decode(engine: Engine, config: ExpandConfig, source: str) -> tuple[float, float]:
+    """Prompt tokens per second, and generated tokens per second of `SEQUENCES` requests at once, each without the
+    other."""
     try:
         await engine.start()
-        assert engine.settings is not None
-        work = await prepare(engine, config, source, engine.settings.sequences)
+        work = await prepare(engine, config, source, SEQUENCES)
         read = [Request(f"{i} {d.text}", 1, 0, "judge", f"{i}", ENDLESS) for i, d in enumerate(work.documents)]
         seconds, replies = 0.0, []
         for request in read:
@@ -115,7 +113,7 @@ async def batched_decode(config: ExpandConfig, source: str) -> tuple[LlamaCppSet
         used = spent(replies)
         prompt_rate = (used.prompt_tokens - used.cached_tokens) / seconds
         seconds, replies = await timed(engine, [replace(request, max_tokens=DECODED) for request in read])
-        return engine.settings, prompt_rate, spent(replies).generated_tokens / seconds
+        return prompt_rate, spent(replies).generated_tokens / seconds
     finally:
         await engine.close()
 
@@ -138,12 +136,13 @@ def default_server(weights: Path) -> Iterator[str]:
             server.stdin.close()
 
 
-def with_defaults(config: ExpandConfig, weights: Path) -> SessionStats:
-    """The same expansion by the same recipe, through xllamacpp's server as it comes."""
+def with_defaults(config: ExpandConfig, source: str, weights: Path) -> tuple[SessionStats, float, float]:
+    """The same expansion by the same recipe, through xllamacpp's server as it comes; and its rates alone."""
     with default_server(weights) as address:
         uri = f"{address}#{MODEL}"
         MODEL_SETTINGS[uri] = MODEL_SETTINGS[f"llamacpp:{MODEL}"]
-        return expansion(config.model_copy(update={"engine": uri}))
+        stats = expansion(config.model_copy(update={"engine": uri}))
+        return stats, *asyncio.run(batched_decode(choose.choose_engine(uri), config, source))
 
 
 def row(name: str, seconds: float, used: Usage, beside: float) -> None:
@@ -156,8 +155,10 @@ def row(name: str, seconds: float, used: Usage, beside: float) -> None:
 def measure(source: str, documents: int, defaults: bool) -> None:
     """The table."""
     config = load_config(None, {"engine": f"llamacpp:{MODEL}", "input": [source], "limit": documents})
-    settings, prompt_rate, decode_rate = asyncio.run(batched_decode(config, source))
-    print("settings: " + ", ".join(f"{name} {value}" for name, value in settings) + "\n")
+    engine = LlamaCppEngine(MODEL)
+    prompt_rate, decode_rate = asyncio.run(batched_decode(engine, config, source))
+    assert engine.settings is not None
+    print("settings: " + ", ".join(f"{name} {value}" for name, value in engine.settings) + "\n")
     print("| | seconds | computed prompt tokens/s | generated tokens/s | × mga expand |")
     print("|---|---|---|---|---|")
     with engine_for_llamacpp(Recorder):
@@ -170,8 +171,12 @@ def measure(source: str, documents: int, defaults: bool) -> None:
     if defaults:
         with tempfile.TemporaryDirectory() as folder:
             shipped = download(EMBEDDED_MODELS[MODEL], Path(folder))
-            stats = with_defaults(config, shipped)
+            stats, read, decoded = with_defaults(config, source, shipped)
             row("the same through xllamacpp's server as it comes", stats.seconds, stats.spent, rate)
+            print(
+                f"| its batched decode, prompts read before | – | {read:,.0f} | {decoded:,.1f} | {decoded / rate:.2f} |"
+            )
+            print(f"\nBatched decode beside its defaults: {decode_rate / decoded:.2f} ×.")
     cached = ours.spent.cached_tokens / ours.spent.prompt_tokens
     print(f"\n{ours.spent.requests:,} requests, {cached:.0%} of {ours.spent.prompt_tokens:,} prompt tokens from cache.")
 

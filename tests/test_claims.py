@@ -152,4 +152,6 @@ def test_a_password_in_an_address_is_not_left_for_workers(tmp_path: Path) -> Non
         run.submit(ExpandConfig(engine="http://alice:s3cret@host:8000/v1#m"))
     assert not list((tmp_path / "run").iterdir())
     run.submit(ExpandConfig(engine="http://host:8000/v1#m"))
-    assert orjson.loads((tmp_path / "run" / "settings.json").read_bytes())["engine"] == "http://host:8000/v1#m"
+    assert (
+        orjson.loads((tmp_path / "run" / "settings.json").read_bytes())["settings"]["engine"] == "http://host:8000/v1#m"
+    )

@@ -230,6 +230,28 @@ def test_two_processes_on_one_run_share_the_work(tmp_path: Path) -> None:
     assert min(asked) > 0.2 * sum(asked), "one of them has done almost everything"
 
 
+def test_workers_on_this_machine_and_by_hand_write_what_one_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with relative paths, from other folders, and in a folder whose name has spaces."""
+    monkeypatch.chdir(tmp_path)
+    documents(tmp_path / "in.jsonl", 40)
+    (tmp_path / "small.toml").write_text("shard_size = 4\n")
+    common = ("expand", "in.jsonl", "--config", "small.toml", "--engine", FLAWED)
+    assert in_a_process(*common, "--out", "alone").code == 0
+    together = in_a_process(*common, "--out", "a run", "--workers", 2)
+    assert (together.code, together.out) == (0, "a run\n")
+    assert tree(tmp_path / "a run" / "kept") == tree(tmp_path / "alone" / "kept")
+    (tmp_path / "a run" / "shards" / "00003.json").unlink()
+    (tmp_path / "a run" / "kept" / "00003.parquet").unlink(missing_ok=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert_refused(in_a_process("worker", "../a run", "--shard", 99), "no shard 99")
+    assert in_a_process("worker", "../a run", "--shard", 3, "--quiet").code == 0
+    assert tree(tmp_path / "a run" / "kept") == tree(tmp_path / "alone" / "kept")
+    assert_refused(in_a_process("worker", "../alone"), "settings.json", "--on")
+
+
 def test_a_run_at_work_is_seen_as_such_and_goes_on_when_its_only_worker_is_killed(tmp_path: Path) -> None:
     given, run = documents(tmp_path / "in.jsonl"), tmp_path / "run"
     command = [sys.executable, "-m", "mga.cli", "expand", str(given), "--out", str(run), "--engine"]

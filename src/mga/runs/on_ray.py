@@ -5,7 +5,6 @@ process or node, and shown on the dashboard by Ray. Which shard is whose is deci
 import asyncio
 import os
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,12 @@ async def expand_on_ray(config: ExpandConfig, run: Run, cluster: Cluster, progre
     _join(ray, cluster)
     options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_retries": STARTS, "name": "mga worker"}
     task = ray.remote(_work).options(**options)
-    tasks = [task.remote(folder, str(Path.cwd())) for _ in range(cluster.workers)]
+    tasks = [task.remote(folder) for _ in range(cluster.workers)]
     try:
         await _watch(ray, run, tasks, progress)
         while not run.is_complete():  # all workers have ended while the last of them died
             done = len(run.done())
-            await _watch(ray, run, [task.remote(folder, str(Path.cwd()))], progress)
+            await _watch(ray, run, [task.remote(folder)], progress)
             if len(run.done()) == done:
                 raise StopError(f"The workers end without finishing {run.folder}; look into their logs, {CONTINUE}.")
     except asyncio.CancelledError:
@@ -122,18 +121,16 @@ def _result(ray: Any, task: Any) -> None:
         raise {"InputError": InputError}.get(kind, StopError)(message)
 
 
-def _work(folder: str, directory: str) -> tuple[str, str] | None:
+def _work(folder: str) -> tuple[str, str] | None:
     """One worker, in a process of the cluster. What it raises is returned as plain words: our errors need not be
     known to whoever reads them."""
     from rich.console import Console
 
     from mga.runs.on_this_machine import expand
 
-    with suppress(OSError):
-        os.chdir(directory)  # relative paths of models
     run = Run(folder)
     try:
-        asyncio.run(expand(run.settings(), run, Progress(Console(stderr=True), quiet=True), wait=False))
+        asyncio.run(expand(run.join(), run, Progress(Console(stderr=True), quiet=True), wait=False))
     except InterruptedRunError:
         return None
     except MgaError as error:

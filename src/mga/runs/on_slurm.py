@@ -35,11 +35,12 @@ class Job:
 def script(job: Job) -> str:
     """What is submitted."""
     folder = job.folder.absolute() if isinstance(job.folder, Path) else job.folder
-    lines = [f"--job-name=mga-{folder.name}", f"--array=0-{job.workers - 1}", f"--cpus-per-task={job.cpus}"]
+    name = "".join(c if c.isalnum() else "-" for c in folder.name)
+    lines = [f"--job-name=mga-{name}", f"--array=0-{job.workers - 1}", f"--cpus-per-task={job.cpus}"]
     lines += [f"--gpus-per-task={job.gpus}", "--ntasks=1"] if job.gpus else []
     lines += ["--requeue", "--open-mode=append", f"--signal=B:USR1@{NOTICE_S}"]
     if isinstance(folder, Path):
-        lines.append(f"--output={folder}/{LOGS}/slurm-%A_%a.log")
+        lines.append(f'--output="{folder}/{LOGS}/slurm-%A_%a.log"')
     header = "\n".join(f"#SBATCH {line}" for line in [*lines, *job.options])
     command = shlex.join([sys.executable, "-m", "mga.cli", "worker", str(folder), "--quiet"])
     return f"""#!/bin/bash

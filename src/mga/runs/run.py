@@ -16,6 +16,7 @@ Publishing survives death and doubt. A worker puts its files into open/, each un
 shards/ last. A worker that comes too late finds the shard done, or won, and deletes its files.
 """
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -133,8 +134,9 @@ class Run:
                 raise InputError(f"Cannot write in {self.folder}: {what}.") from error
 
     def submit(self, config: ExpandConfig) -> None:
-        """Leave the settings for workers that begin later, elsewhere. Raises InputError when these could not do the
-        same: other settings are there, or an address holds a password, which is written into no file."""
+        """Leave the settings for workers that begin later, elsewhere, with the folder that relative paths in them start
+        from. Raises InputError when these could not do the same: other settings are there, or an address holds a
+        password, which is written into no file."""
         self.prepare()
         settings = config.public()
         for name in ("engine", "judge_engine", "input"):
@@ -144,18 +146,30 @@ class Run:
                     "need and no file may hold; put it into the environment (see the README on secrets)."
                 )
         path = self.folder / "settings.json"
-        if not create(path, as_json(settings)):
-            changed = differences(read_json(path), settings)
+        submitted = {"directory": str(Path.cwd()), "settings": settings}
+        if not create(path, as_json(submitted)):
+            changed = differences(read_json(path)["settings"], settings)
             if changed and self._has_begun():
                 raise InputError(f"{self.folder} was begun with other settings: {'; '.join(changed)}.")
-            write_json(path, settings)
+            write_json(path, submitted)
 
-    def settings(self) -> ExpandConfig:
-        """What `submit` left. Raises InputError when there is nothing."""
+    def join(self) -> ExpandConfig:
+        """The settings that `submit` left; this process goes to the folder that relative paths in them start from.
+
+        Raises InputError when there are none, or no such folder here.
+        """
         path = self.folder / "settings.json"
         if not exists(path):
             raise InputError(f"{self.folder} holds no settings.json; begin the run with mga expand --on … first.")
-        return load_settings(read_json(path), str(path))
+        submitted = read_json(path)
+        if isinstance(self.folder, Path):
+            self.folder = self.folder.absolute()
+        try:
+            os.chdir(submitted["directory"])
+        except OSError as error:
+            where = f"the folder that the run was begun in ({submitted['directory']})"
+            raise InputError(f"Cannot go to {where}: {error.strerror}. Every worker must see it.") from error
+        return load_settings(submitted["settings"], str(path))
 
     def record(self) -> dict[str, Any]:
         """What run.json says. Raises InputError when the folder holds no run."""

@@ -10,6 +10,7 @@ from functools import partial
 from mga.config import ExpandConfig
 from mga.documents import InputFile
 from mga.engines.client import Client
+from mga.errors import InputError
 from mga.expand.flow import Kit
 from mga.expand.limits import Limits
 from mga.expand.recipe import Recipe
@@ -30,7 +31,7 @@ PROBLEMS_SHOWN = 100
 
 class Worker:
     """Works on a run that has begun. `wait`: stay until the shards of others are done or can be taken from the dead.
-    `stopping`, once set, lets in nothing new."""
+    `only` is the one shard to do. `stopping`, once set, lets in nothing new."""
 
     def __init__(
         self,
@@ -53,6 +54,8 @@ class Worker:
         self._writer, self._judge = clients
         self._recipe, self._limits = kit
         self._wait = wait
+        if only is not None and only >= len(run.cut):
+            raise InputError(f"There is no shard {only}; {run.folder} has {len(run.cut):,}, from 0.")
         self._shards = range(len(run.cut)) if only is None else [only]
         self._reader = Reader(files, run.rows, config.text_key, config.id_key)
         self._claims = Claims(run.folder)

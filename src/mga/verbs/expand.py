@@ -165,7 +165,7 @@ def worker(
 
     folder = Run(run)
     watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
-    settings = folder.settings()
+    settings = folder.join()
     _carry(folder, partial(carry, settings, folder, watching=watching, wait=False, only=shard), settings.pairs, quiet)
 
 
