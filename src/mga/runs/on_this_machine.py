@@ -49,8 +49,8 @@ async def expand(
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.prepare()
     async with Watch(watching, progress.say) as watch:
-        async with _engines(config, _logs(run.folder), progress) as (writer, judge):
-            recipe = Recipe(config, writer.count_tokens, _context(writer.engine, judge.engine))
+        async with open_clients(config, _logs(run.folder), progress.say) as (writer, judge):
+            recipe = Recipe(config, writer.count_tokens, context_of(writer.engine, judge.engine))
             limits = await measure_limits(recipe)
             models = writer.engine.model, judge.engine.model
             identity = Identity(config.deciding(), fingerprint(files), *models, recipe.prompts)
@@ -91,11 +91,11 @@ def _logs(folder: Place) -> Path:
 
 
 @asynccontextmanager
-async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # type: ignore[no-untyped-def]
+async def open_clients(config: ExpandConfig, logs: Path, say: Callable[[str], None]):  # type: ignore[no-untyped-def]
     """The writing and the judging client, started; the same one twice when there is no other judge."""
 
     def open_client(uri: str, task: str) -> Client:
-        return Client(choose_engine(uri, config.concurrency, logs / task, progress.say))
+        return Client(choose_engine(uri, config.concurrency, logs / task, say))
 
     writer = open_client(config.engine, "writer")
     other = config.judge_engine
@@ -104,7 +104,7 @@ async def _engines(config: ExpandConfig, logs: Path, progress: Progress):  # typ
     try:
         for client in clients:
             await client.engine.start()
-            progress.say(f"engine: {client.engine.model}: {client.engine.features}")
+            say(f"engine: {client.engine.model}: {client.engine.features}")
         yield writer, judge
     finally:
         for client in clients:
@@ -119,7 +119,8 @@ def _lies_in(file: InputFile, folder: Place) -> bool:
     return f"{file.url}/".startswith(f"{folder.path.rstrip('/')}/")
 
 
-def _context(*engines: Engine) -> int | None:
+def context_of(*engines: Engine) -> int | None:
+    """Tokens that fit into all of them; None where none says."""
     known = [engine.context for engine in engines if engine.context is not None]
     return min(known, default=None)
 
