@@ -3,9 +3,10 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from fsspec.implementations.local import LocalFileSystem
@@ -75,9 +76,24 @@ async def expand_here(
         return await expand(config, run, progress, watching)
     run.submit(config)
     command = [sys.executable, "-m", "mga.cli", "worker", str(run.folder), "--quiet"]
-    others = [await asyncio.create_subprocess_exec(*command) for _ in range(workers - 1)]
+    logs = _logs(run.folder)
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as open_logs:
+        others = []
+        for number in range(1, workers):
+            log = open_logs.enter_context((logs / f"worker-{number}.log").open("ab"))
+            others.append(await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log))
+        stats = await _beside(others, expand(config, run, progress, watching))
+    run.leave()  # what a worker may have left that ended as it began
+    return stats
+
+
+async def _beside(
+    others: Sequence[asyncio.subprocess.Process], work: Coroutine[Any, Any, ShardStats | None]
+) -> ShardStats | None:
+    """Do the work; then the others are told to end."""
     try:
-        return await expand(config, run, progress, watching)
+        return await work
     finally:
         for other in others:
             with suppress(ProcessLookupError):
