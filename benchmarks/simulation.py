@@ -247,6 +247,7 @@ def main() -> None:
     if given.worker:
         folder, name, latency, lease = given.worker
         worker(Path(folder), name, float(latency), float(lease))
+        return
     if given.paper:
         paper()
         return

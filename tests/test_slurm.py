@@ -1,6 +1,7 @@
 """A run carried by a real Slurm cluster on this machine: the same bytes, through requeues, kills and time limits."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def submit(given: tuple[object, ...], run: Path, latency: float, *more: object) 
     assert said.code == 0, said
     found = regex.search(r"Submitted batch job (\d+)", said.out)
     assert found, said.out
-    assert f"mga status {run}" in said.out
+    assert f"mga status {shlex.quote(str(run))}" in said.out
     return str(found.group(1))
 
 
@@ -98,7 +99,7 @@ def test_what_is_printed_is_what_is_submitted_and_slurm_takes_it(
     options = ("--workers", 3, "--cpus", 1, "--time", "00:05:00")
     said = in_a_process("expand", *given, "--out", run, "--engine", ENGINE, "--on", "slurm", *options, "--print-script")
     assert said.code == 0
-    assert not run.exists()
+    assert [path.name for path in run.iterdir()] == ["logs", "settings.json"] or not list((run / "logs").iterdir())
     assert "#SBATCH --array=0-2" in said.out
     assert "#SBATCH --time=00:05:00" in said.out
     assert "to start at" in slurm.ask("sbatch", "--test-only", stdin=said.out)

@@ -28,7 +28,8 @@ def place(given: str | Path) -> Place:
     if "://" not in str(given):
         return Path(given)
     try:
-        return UPath(str(given))
+        # A remembered listing would hide what others have made since.
+        return UPath(str(given), use_listings_cache=False)
     except (ValueError, ImportError) as error:
         raise InputError(f"Cannot open {public_uri(str(given))}: {error}.") from error
 
@@ -131,7 +132,6 @@ def delete(path: Place) -> None:
 
 
 def _listed_remotely(folder: UPath, pattern: str) -> list[Place]:
-    folder.fs.invalidate_cache(folder.path)
     try:
         names = folder.fs.ls(folder.path, detail=False)
     except FileNotFoundError:
@@ -145,7 +145,9 @@ def _created_remotely(path: UPath, data: bytes) -> bool:
         path.fs.pipe_file(path.path, data, mode="create")
     except FileExistsError:
         # An attempt whose answer was lost may have made it.
-        return bytes(path.fs.cat_file(path.path)) == data
+        with suppress(FileNotFoundError):  # deleted since
+            return bytes(path.fs.cat_file(path.path)) == data
+        return False
     return True
 
 

@@ -153,8 +153,11 @@ class Claims:
 
 def workers_at_work(folder: Place) -> int:
     """How many workers of a run seem to live. For people: it trusts the clocks."""
-    workers = listed(folder / "workers", "[!.]*.json")
-    fresh = [path for path in workers if time.time() - path.stat().st_mtime < LEASE_S]
+    fresh = []
+    for path in listed(folder / "workers", "[!.]*.json"):
+        with suppress(FileNotFoundError):  # left a moment ago
+            if time.time() - path.stat().st_mtime < LEASE_S:
+                fresh.append(path)
     return sum(not _has_ended_here(folder / "workers", path.stem) for path in fresh)
 
 

@@ -46,7 +46,7 @@ SHARDS_AHEAD = 2  # expanded, and waiting for the step behind
 _Finished = tuple[list[Outcome], dict[str, DatatroveDocument]]
 
 
-class Expand(PipelineStep):
+class Expand(PipelineStep):  # type: ignore[misc]
     """Rewrites each document for several genres and audiences, and hands on the texts that are kept, with the
     document's metadata and `source_id`, `chunk_id`, `genre`, `audience`, `score`.
 

@@ -7,8 +7,8 @@ replies of so many seconds, a process that is killed costs none (the next one on
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -26,7 +26,7 @@ class Journals:
 
     def __init__(self, folder: Place, worker: str) -> None:
         self._folder = folder / "journal"
-        self._here = self._folder if isinstance(self._folder, Path) else _spool(self._folder)
+        self._here = _here(self._folder)
         self._worker = worker
         self._known: defaultdict[int, set[Place]] = defaultdict(set)
         self._open: dict[int, Journal] = {}
@@ -37,8 +37,8 @@ class Journals:
     def look(self) -> None:
         """See which journals of others there are; one listing."""
         known: defaultdict[int, set[Place]] = defaultdict(set)
-        for shard, path in journaled(self._folder.parent):
-            known[shard].add(path)
+        for path in listed(self._folder, "*.jsonl"):
+            known[_shard(path)].add(path)
         self._known = known
 
     def open(self, shard: int) -> Journal:
@@ -100,12 +100,41 @@ class Journals:
                     self._copied[shard] = before + len(whole)
 
 
-def journaled(folder: Place) -> Iterator[tuple[int, Place]]:
-    """Every journal file in a run folder, with its shard."""
+def has_replies(folder: Place) -> bool:
+    """Whether a journal in a run folder holds anything. In an object store none is empty."""
     for path in listed(folder / "journal", "*.jsonl"):
-        yield int(path.name.partition(".")[0]), path
+        with suppress(FileNotFoundError):  # its shard was published a moment ago
+            if not isinstance(path, Path) or path.stat().st_size:
+                return True
+    return False
 
 
-def _spool(folder: Place) -> Path:
-    name = blake2b(str(folder).encode(), digest_size=8).hexdigest()
+def replies_kept(folder: Place, done: Collection[int]) -> Counter[int]:
+    """Replies in the journals of a run folder, by shard, of shards that are not done."""
+    kept = Counter[int]()
+    for path in listed(folder / "journal", "*.jsonl"):
+        if (shard := _shard(path)) not in done:
+            with suppress(FileNotFoundError):  # published a moment ago
+                kept[shard] += read(path).count(b"\n")
+    return kept
+
+
+def clear(folder: Place, done: Collection[int]) -> None:
+    """Delete what a kill has left of journals of shards that are done, in the run folder and on this machine."""
+    journals = folder / "journal"
+    for place in {_here(journals), journals}:
+        for path in listed(place, "*.jsonl"):
+            if _shard(path) in done:
+                delete(path)
+
+
+def _shard(path: Place) -> int:
+    return int(path.name.partition(".")[0])
+
+
+def _here(journals: Place) -> Path:
+    """Where they are appended to: in the run folder itself, or beside an object store in the user's cache."""
+    if isinstance(journals, Path):
+        return journals
+    name = blake2b(str(journals).encode(), digest_size=8).hexdigest()
     return platformdirs.user_cache_path("mga") / "journals" / name

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mga.errors import InputError, MgaError
 from mga.records import Usage
+from mga.runs.run import no_run
 from mga.runs.session import SESSIONS, SessionFile
 from mga.store import Place, read_json
 
@@ -186,7 +187,7 @@ class Look:
             record = read_json(path)
         except InputError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                raise InputError(f"{self._folder} holds no run (there is no run.json in it).") from None
+                raise no_run(self._folder) from None
             raise
         if "identity" not in record:
             raise InputError(f"{self._folder} holds a run.json that is not of mga.")

@@ -29,6 +29,7 @@ from mga.runs.worker import Worker
 from mga.store import Place
 
 GRACE_S = 5.0
+HANGS_AFTER_S = 30.0  # a worker that was told to stop
 
 
 async def expand(
@@ -98,7 +99,16 @@ async def _beside(
         for other in others:
             with suppress(ProcessLookupError):
                 other.terminate()
-        await asyncio.gather(*(other.wait() for other in others))
+        await asyncio.gather(*map(_end_of, others))
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> None:
+    """Wait for a worker that was told to stop; one that hangs is killed, which costs a run nothing."""
+    try:
+        await asyncio.wait_for(process.wait(), HANGS_AFTER_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 def _logs(folder: Place) -> Path:

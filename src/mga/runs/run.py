@@ -37,7 +37,8 @@ from mga.expand.shard import Cut, ShardStats
 from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
 from mga.records import Outcome, content_id
 from mga.runs.card import run_card
-from mga.runs.journals import journaled
+from mga.runs.journals import clear, has_replies
+from mga.runs.session import SESSIONS
 from mga.store import (
     Place,
     as_json,
@@ -97,7 +98,7 @@ class Run:
             raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
         if not exists(record):
             self._refuse_what_is_no_run()
-        elif not self._has_begun() and read_json(record)["run"] != self.id:
+        elif read_json(record)["run"] != self.id and not self._has_begun():
             for problems_alone in listed(self.folder / "shards", "[!.]*.json"):
                 delete(problems_alone)
             delete(record)
@@ -175,7 +176,7 @@ class Run:
         """What run.json says. Raises InputError when the folder holds no run."""
         path = self.folder / "run.json"
         if not exists(path):
-            raise InputError(f"{self.folder} holds no run (there is no run.json in it).")
+            raise no_run(self.folder)
         record: dict[str, Any] = read_json(path)
         if "identity" not in record:
             raise InputError(f"{self.folder} holds a run.json that is not of mga.")
@@ -241,7 +242,12 @@ class Run:
         return stats
 
     def leave(self) -> None:
-        """Delete what only the work on a run needed, which is complete. Late workers find every shard done."""
+        """Delete what only the work on a run needed, which is complete, and what was half written when a process was
+        killed. Late workers find every shard done."""
+        clear(self.folder, self.done())
+        if isinstance(self.folder, Path):
+            for beside in (*self.folder.glob(".*.json.*.writing"), *self.folder.glob(f"{SESSIONS}/.*.writing")):
+                delete(beside)
         for name in _SUPPORTING:
             for path in listed(self.folder / name, "*"):
                 delete(path)
@@ -253,10 +259,7 @@ class Run:
         """What a kill has left half done: shards that are won and not settled, journals of shards that are done."""
         for won in listed(self.folder / "open", "[!.]*.won"):
             self._settle(int(won.stem))
-        done = self.done()
-        for shard, path in journaled(self.folder):
-            if shard in done:
-                delete(path)
+        clear(self.folder, self.done())
 
     def _settle(self, shard: int) -> None:
         """Finish what a winner has left; nothing when nobody has won."""
@@ -283,7 +286,7 @@ class Run:
 
     def _has_begun(self) -> bool:
         """Whether anything was asked or expanded. Before that, other settings cost nothing."""
-        return any(path.stat().st_size for _, path in journaled(self.folder)) or self.stats().documents > 0
+        return has_replies(self.folder) or self.stats().documents > 0
 
     def _refuse_what_is_no_run(self) -> None:
         """Raise InputError when the folder holds anything but what a run has before it begins."""
@@ -304,6 +307,13 @@ class Run:
                 f"{self.folder} holds a run with other settings: {'; '.join(changed)}. "
                 "Use the settings it was begun with, or another --out."
             )
+
+
+def no_run(folder: Place) -> InputError:
+    """Why there is nothing to see in a folder without a run.json."""
+    if exists(folder / "settings.json"):
+        return InputError(f"No worker has begun the run in {folder} yet; its job may still be in the queue.")
+    return InputError(f"{folder} holds no run (there is no run.json in it).")
 
 
 def _versions() -> dict[str, str]:

@@ -5,8 +5,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from mga.errors import InputError
 from mga.records import Usage
-from mga.store import Place, listed, read_json
+from mga.store import Place, exists, listed, read_json
 
 SESSIONS = "sessions"
 
@@ -120,5 +121,11 @@ class SessionFile(SessionStats):
 
 def all_sessions(folder: Place) -> SessionStats:
     """Of all processes that have worked on a run, added up."""
-    paths = listed(folder / SESSIONS, "[!.]*.json")
-    return sum((SessionStats.model_validate(read_json(path)) for path in paths), SessionStats())
+    total = SessionStats()
+    for path in listed(folder / SESSIONS, "[!.]*.json"):
+        try:
+            total += SessionStats.model_validate(read_json(path))
+        except InputError:
+            if exists(path):  # one that was of no use is deleted when it ends
+                raise
+    return total

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from mga.expand.shard import ShardStats
 from mga.runs.claims import workers_at_work
-from mga.runs.journals import journaled
+from mga.runs.journals import replies_kept
 from mga.runs.rows import rows_in, stage_counts, stage_record
 from mga.runs.run import CONTINUE, Run
 from mga.runs.session import all_sessions
-from mga.store import Place, exists, read
+from mga.store import Place, exists
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
 _UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
@@ -37,10 +37,9 @@ def status(run: Run) -> RenderableType:
         return _stage_status(run.folder, stage)
     record = run.record()
     stats = run.stats()
-    journals = [(shard, path) for shard, path in journaled(run.folder) if not run.is_done(shard)]
+    kept = replies_kept(run.folder, run.done())
     complete = exists(run.folder / "stats.json")
     at_work = workers_at_work(run.folder)
-    waiting = sum(read(path).count(b"\n") for _, path in journals)
     rows_done = stats.documents + len(stats.problems)
     rows = f" of {record['rows']:,}" if record["rows"] else ""
     lines = Table.grid(padding=(0, 2))
@@ -50,8 +49,8 @@ def status(run: Run) -> RenderableType:
     lines.add_row("input rows done", f"{rows_done:,}{rows} in {len(run.done()):,} finished shards")
     if (sessions := all_sessions(run.folder)).seconds:
         lines.add_row("speed", str(sessions))
-    if waiting:
-        lines.add_row("open shards", f"{len({shard for shard, _ in journals}):,} with {waiting:,} replies kept")
+    if kept.total():
+        lines.add_row("open shards", f"{len(kept):,} with {kept.total():,} replies kept")
     return Group(Text(str(run.folder), style="bold"), lines, totals(stats, record["config"]["pairs"]))
 
 

@@ -25,7 +25,7 @@ from mga.runs.watch import Watch
 
 SYNC_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0  # at what others have claimed and published, as long as there is something to claim
-WAIT_S = 1.0  # between looks, when there is nothing to claim
+WAIT_S = 0.3  # between looks, when there is nothing to claim
 PROBLEMS_SHOWN = 100
 
 

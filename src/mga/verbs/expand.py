@@ -81,7 +81,7 @@ def expand(
     time_limit: Annotated[str | None, typer.Option("--time", help="slurm: time limit of each worker")] = None,
     sbatch: Annotated[list[str] | None, typer.Option("--sbatch", help="slurm: another option, as it is")] = None,
     print_script: Annotated[
-        bool, typer.Option("--print-script", help="slurm: print what would be submitted, and submit nothing")
+        bool, typer.Option("--print-script", help="slurm: prepare the folder and print the script; submit nothing")
     ] = False,
 ) -> None:
     """Rewrite every document for several genres and audiences, judge and clean the texts.
@@ -122,16 +122,16 @@ def expand(
     if executor != "local" and watching != Watching():
         raise InputError("Metrics and logs are those of a worker; --on local has one, and mga top sees all of them.")
     if executor == "slurm":
-        from mga.runs.on_slurm import Job, script, submit
+        from mga.runs.on_slurm import Job, prepare, submit
 
+        if gpus != int(gpus):
+            raise InputError(f"Slurm gives whole GPUs, not {gpus}; choose another --gpus.")
         options = [f"--{name}={value}" for name, value in (("partition", partition), ("account", account)) if value]
-        options += [f"--time={time_limit}"] if time_limit else []
-        job = Job(run.folder, workers, int(gpus), cpus, (*options, *(sbatch or ())))
+        job = Job(run.folder, workers, int(gpus), cpus, time_limit, (*options, *(sbatch or ())))
         if print_script:
-            print(script(job), end="")
-            return
-        run.submit(settings)
-        print(submit(job))
+            print(prepare(settings, run, job), end="")
+        else:
+            print(submit(settings, run, job))
         return
     if executor == "ray":
         from mga.runs.on_ray import Cluster, expand_on_ray
@@ -186,7 +186,7 @@ def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
     except KeyboardInterrupt:
         raise InterruptedRunError("Stopped before the work began.") from None
     if stats is None:
-        console.print("Nothing is left to begin; other workers are at what is not done.")
+        console.print("Nothing is left to begin here; mga status tells how far the run is.")
         return
     console.print(totals(stats, pairs))
     console.print(Text(str(all_sessions(run.folder)), style="dim"), soft_wrap=True)
