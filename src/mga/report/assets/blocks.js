@@ -33,12 +33,23 @@ const BLOCKS = {
   bars: (given) => chart(given, drawBars, barsTable(given)),
   histogram: (given) => chart(given, drawHistogram, histogramTable(given)),
   points: (given) => chart(given, drawPoints, pointsTable(given)),
+  lines: (given) => chart(given, drawLines, linesTable(given)),
+  intervals: (given) => chart(given, drawIntervals, intervalsTable(given)),
+  marked,
 };
 
 function tiles({ caption, figures }) {
   const tile = ([what, figure, remark]) =>
     h("div", {}, h("dt", {}, what), h("dd", {}, h("strong", {}, figure), h("span", {}, remark)));
   return h("div", { class: "tiles" }, h("h3", {}, h("bdi", {}, caption)), h("dl", {}, figures.map(tile)));
+}
+
+const MARKS = ["much-worse", "worse", "better", "here"];
+
+function marked({ caption, note, pieces }) {
+  const piece = ([text, mark]) => (MARKS.includes(mark) ? h("mark", { class: mark }, text) : text);
+  return h("div", { class: "marked" }, h("h3", {}, h("bdi", {}, caption)), h("p", { class: "key" }, note),
+    h("div", { class: "text", dir: "auto", tabindex: "0", role: "region", "aria-label": caption }, pieces.map(piece)));
 }
 
 function table({ caption, columns, rows }) {
@@ -78,18 +89,41 @@ function barsTable({ caption, series, labels, values, counts }) {
   return { kind: "table", caption, columns: ["", ...series], rows };
 }
 
-function histogramTable({ caption, unit, series, edges, counts, beyond, medians }) {
+function histogramTable({ caption, unit, series, edges, counts, beyond, medians, expected }) {
+  const chance = series.flatMap((name, of) => (expected[of] ? [{ name: `${name}: by chance, 95%`, ...expected[of] }] : []));
+  const between = ({ low, high }, at) => `${percent(low[at])} to ${percent(high[at])}`;
   const rows = edges.slice(1).map((end, at) => [
     `${NUMBER.format(edges[at])} to ${NUMBER.format(end)} ${unit}`,
     ...series.map((_, of) => counts[of][at]),
+    ...chance.map((band) => between(band, at)),
   ]);
-  rows.push([`more than ${NUMBER.format(edges.at(-1))} ${unit}`, ...beyond], ["median", ...medians]);
-  return { kind: "table", caption, columns: ["", ...series], rows };
+  const none = chance.map(() => null);
+  if (beyond.some((n) => n)) rows.push([`more than ${NUMBER.format(edges.at(-1))} ${unit}`, ...beyond, ...none]);
+  if (medians.some((value) => value !== null)) rows.push(["median", ...medians, ...none]);
+  return { kind: "table", caption, columns: ["", ...series, ...chance.map(({ name }) => name)], rows };
 }
 
 function pointsTable({ caption, series, of }) {
   const rows = series.map((name, at) => [name, of.filter((number) => number === at).length]);
   return { kind: "table", caption, columns: ["", "points"], rows };
+}
+
+function linesTable({ caption, x_name, series, x, y }) {
+  const places = [...new Set(x.flat())].sort((a, b) => a - b);
+  const rows = places.map((place) => [NUMBER.format(place), ...series.map((_, of) => estimate(y[of], x[of].indexOf(place)))]);
+  return { kind: "table", caption, columns: [x_name, ...series], rows };
+}
+
+function intervalsTable({ caption, series, labels, values }) {
+  const rows = labels.map((label, at) => [label, ...series.map((_, of) => estimate(values[of], at))]);
+  return { kind: "table", caption, columns: ["", ...series], rows };
+}
+
+/** A value with its interval in words; null where there is none. */
+function estimate({ low, middle, high }, at) {
+  if ((middle[at] ?? null) === null) return null;
+  const between = (low[at] ?? null) === null ? "" : ` (${NUMBER.format(low[at])} to ${NUMBER.format(high[at])})`;
+  return `${NUMBER.format(middle[at])}${between}`;
 }
 
 function percent(share) {
