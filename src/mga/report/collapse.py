@@ -30,6 +30,9 @@ Figures = Mapping[str, Any]
 MUCH_WORSE, WORSE, BETTER = 2.0, 0.5, -0.5
 """Differences from which a token is marked in a text."""
 
+FEWEST = 10
+"""Documents with an anomaly, from which a histogram of their places is drawn; the table has all."""
+
 _MODELS = {"real": "real-trained", "synt": "synthetic-trained"}
 _SIGNS = {True: "yes", False: "no", None: "only told"}
 _SHOWN_ID = 120
@@ -147,7 +150,7 @@ def _positions(figures: Figures) -> Section:
             if not band["documents"]:
                 continue
             title = "all documents" if band["low"] is band["high"] is None else f"mean difference {band['name']}"
-            if band["found"]:
+            if band["found"] >= FEWEST:
                 blocks.append(_histogram(band, f"First anomalies, {group['name']}: {title}"))
             worse = None if band["worse"] is None else Share(band["worse"], f"{band['worse']:.0%}")
             places = [_rounded(band[key], 1) for key in ("mean", "chance_mean")]

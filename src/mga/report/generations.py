@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mga.report.blocks import Cell, Prose, Section, Share, Table
+from mga.report.blocks import Block, Cell, Prose, Section, Share, Table
 
 GOOD = 0.95
 """AUC from which a detector is called good."""
@@ -31,7 +31,7 @@ def detectors(record: Mapping[str, Any], number: int = 1, name: str = "") -> Sec
     words = f"AUC {GOOD} and more: {', '.join(good) or 'none'}. Below: {', '.join(bad) or 'none'}. "
     words += "AUC: how often a collapsed model has the higher value than a healthy one; 0.5 is a coin."
     columns = ["", "all", *(f"generation {g}" for g in generations), "a sign above", "found", "false alarms"]
-    blocks = [
+    blocks: list[Block] = [
         Prose(words),
         Table("AUC of collapsed models against healthy ones", columns, rows),
         Table("AUC of all collapsed models against each kind of healthy one", ["", *kinds], apart),

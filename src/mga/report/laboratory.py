@@ -28,8 +28,8 @@ def head(comparison: Figures) -> str:
     """What was compared, in a sentence."""
     sample, engines = comparison["sample"], comparison["engines"]
     return (
-        f"The same {sample['documents']:,} documents ({sample['tokens']:,} tokens, estimated) for all variants. Written "
-        f"by {engines['writer']}, judged by {engines['judge']}, embedded by {engines['embedder']}."
+        f"The same {sample['documents']:,} documents ({sample['tokens']:,} tokens, estimated) for all variants. "
+        f"Written by {engines['writer']}, judged by {engines['judge']}, embedded by {engines['embedder']}."
     )
 
 
@@ -72,7 +72,10 @@ def _texts(comparison: Figures, variants: Figures) -> Section:
         ["Vendi score, over that of the documents", *(figures["vendi_ratio"] for figures in found)],
     ]
     rows += _counts("cleaning would drop", [figures["rules_would_drop"] for figures in found])
-    blocks = [Table("Texts, beside their documents", ["", *variants], rows), Prose(_note(comparison, "Texts"))]
+    blocks: list[Block] = [
+        Table("Texts, beside their documents", ["", *variants], rows),
+        Prose(_note(comparison, "Texts")),
+    ]
     return Section("lab-texts", "Texts", blocks)
 
 
@@ -110,9 +113,7 @@ def _map(comparison: Figures, variants: Figures) -> Section:
         [Band(low, middle, high)],
     )
     table = Table("Place beside the originals", ["", *placed], rows)
-    return Section(
-        "lab-map", "Place beside the originals", [chart, close, table, Prose(_note(comparison, table.caption))]
-    )
+    return Section("lab-map", "The map", [chart, close, table, Prose(_note(comparison, table.caption))])
 
 
 def _judge(comparison: Figures) -> Section:

@@ -75,7 +75,7 @@ def scan(source: Source) -> Scan:
     found = Scan()
     for part in PARTS:
         for file in _spread(source, part):
-            name = str(file.relative_to(source.folder))
+            name = _within(source.folder, file)
             first = 0
             with readable(file):
                 for batch in _batches(file, source.text_key):
@@ -88,9 +88,14 @@ def _spread(source: Source, which: str) -> list[Place]:
     """Of a part, the files that are read: all, or every so many. Files of one name in all parts go together."""
     folder = source.folder / which
     parts = (source.folder / part for part in PARTS)
-    names = sorted({str(file.relative_to(part)) for part in parts for file in row_files(part)})
+    names = sorted({_within(part, file) for part in parts for file in row_files(part)})
     step = -(-source.rows // ROWS)
     return [folder / name for name in names[::step] if (folder / name).is_file()]
+
+
+def _within(folder: Place, file: Place) -> str:
+    """The name of a file in a folder, from the folder on."""
+    return str(file)[len(str(folder)) + 1 :]
 
 
 def _batches(file: Place, text_key: str) -> Iterator[pa.RecordBatch]:
