@@ -144,6 +144,7 @@ def _history(history: Sequence[Figures]) -> Iterator[Block]:
 def _positions(figures: Figures) -> Section:
     settings = figures["settings"]
     blocks: list[Block] = []
+    tables: list[Block] = []
     for group in figures["groups"]:
         rows: list[list[Cell]] = []
         for band in group["positions"]:
@@ -167,20 +168,22 @@ def _positions(figures: Figures) -> Section:
             "later by",
             "95%",
         ]
-        blocks.append(Table(f"First anomalies by band, {group['name']}", ["", *columns, "p (later)"], rows))
+        tables.append(Table(f"First anomalies by band, {group['name']}", ["", *columns, "p (later)"], rows))
         if group["profile"]["mean"] is not None:
             blocks.append(_profile(group))
     note = f"The first anomaly is the first window ({settings['window']:.0%} of the document) whose mean difference is "
     note += (
-        f"more than {settings['k']:g} standard deviations from the document's mean (reading: {settings['reading']}); "
+        f"further than {settings['k']:g} σ from the document's mean (reading: {settings['reading']}); its position is "
     )
-    note += "its position is a share of the document. A search from the start finds early anomalies first, so chance "
     note += (
-        "alone does not give a flat picture: shaded is where 95% of the bars lie, with the mean as a line, when the "
+        "a share of the document. A search from the start finds early anomalies first, so chance alone gives no flat "
     )
-    note += f"same differences are turned on a ring {settings['rotations']:,} times. Documents of fewer than "
-    note += f"{settings['least_tokens']:,} tokens are left out."
-    return Section("collapse-positions", "Where in the documents they differ", [*blocks, Prose(note)])
+    note += "picture: shaded is where 95% of the bars lie, with their mean as a line, when the same differences are "
+    note += (
+        f"turned on a ring {settings['rotations']:,} times. Histograms are drawn from {FEWEST} anomalies on; documents "
+    )
+    note += f"of fewer than {settings['least_tokens']:,} tokens are left out."
+    return Section("collapse-positions", "Where in the documents they differ", [*blocks, *tables, Prose(note)])
 
 
 def _histogram(band: Figures, caption: str) -> Histogram:
@@ -208,6 +211,7 @@ def _profile(group: Figures) -> Lines:
 def _kinds(figures: Figures) -> Section:
     groups = figures["groups"]
     blocks: list[Block] = []
+    counts: list[Block] = []
     for key, caption in (
         ("ranks", "Difference by the token's rank under the real-trained model (1: the likeliest), with 95%"),
         ("frequencies", "Difference by the token's share of all tokens compared, with 95%"),
@@ -222,7 +226,8 @@ def _kinds(figures: Figures) -> Section:
         blocks.append(Intervals(caption, _NATS, [group["name"] for group in groups], labels, values))
         tokens: list[list[Cell]] = [[label, *(of.get(label, {}).get("tokens") for of in found)] for label in labels]
         columns = ["", *(group["name"] for group in groups)]
-        blocks.append(Folded("How many tokens", [Table(f"Tokens: {caption}", columns, tokens)]))
+        counts.append(Table(f"Tokens: {caption.removesuffix(', with 95%')}", columns, tokens))
+    blocks.append(Folded("How many tokens", counts))
     words = [f"{group['name']}: {', '.join(group['function_words'])}." for group in groups if group["function_words"]]
     if words:
         blocks.append(Folded("What was taken for function words", [Prose(each) for each in words]))
@@ -300,8 +305,8 @@ def _cases(figures: Figures) -> Section | None:
 
 
 def _case(case: Figures) -> Marked:
-    where = "no anomaly" if case["position"] < 0 else f"first anomaly at token {case['position']:,}"
-    note = f"Mean difference {case['mean_difference']:+.2f} nats, {where} of {case['tokens']:,}"
+    where = "no anomaly" if case["position"] < 0 else f"the first anomaly at token {case['position']:,}"
+    note = f"Mean difference {case['mean_difference']:+.2f} nats, {where}, {case['tokens']:,} tokens"
     note += f"; shown from token {case['first_token']:,}." if case["first_token"] else "."
     pieces: list[tuple[str, Mark]] = []
     for place, (text, difference) in enumerate(case["pieces"]):

@@ -22,7 +22,8 @@ function chart(given, draw, figures) {
   new ResizeObserver(([{ contentRect }]) => redraw(Math.round(contentRect.width))).observe(place);
   window.addEventListener("beforeprint", () => redraw(PAPER));
   window.addEventListener("afterprint", () => redraw(place.clientWidth));
-  const legend = ["points", "lines"].includes(given.kind) ? pointsLegend(given.series) : null;
+  const coloured = given.kind === "lines" || given.kind === "points";
+  const legend = coloured && given.series.length > 1 ? pointsLegend(given.series) : null;
   return h("figure", {}, caption, legend, place, h("details", {}, h("summary", {}, "The figures"), table(figures)));
 }
 
