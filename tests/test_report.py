@@ -272,9 +272,7 @@ def test_prompts_are_shown_word_for_word_or_not_at_all(run: Path) -> None:
 
 def test_a_prompt_of_ones_own_is_shown_as_it_was(tmp_path: Path) -> None:
     ballad = tmp_path / "ballad.md"
-    ballad.write_text(
-        "Sing the document above as {genre} to {audience}. ```</details><script>window.pwned = 7</script>"
-    )
+    ballad.write_text("Sing the document above as {genre} to {audience}. ```</details><script>window.pwned</script>")
     run = expanded(tmp_path, "run", variant=str(ballad))
     ballad.write_text("Hum the document above as {genre} to {audience}.")
     source = sources_of([run])[0]
@@ -293,11 +291,8 @@ def test_a_run_on_an_object_store(mga: Mga, run: Path, tmp_path: Path, monkeypat
     for file in (file for file in run.rglob("*") if file.is_file() and file.name != "report.html"):
         write_atomically(there / str(file.relative_to(run)), file.read_bytes())
     assert mga("report", run, "--out", "local.html")[0] == 0
-    assert mga("report", "memory://pages/run") == (
-        0,
-        f"report.html ({Path('report.html').stat().st_size / 1e6:.1f} MB)\n",
-        "",
-    )
+    code, out, err = mga("report", "memory://pages/run")
+    assert (code, out.startswith("report.html ("), err) == (0, True, "")
     assert Path("report.html").read_bytes() == Path("local.html").read_bytes()
     assert mga("report", run, "--out", "memory://pages/page.html")[0] == 0
     assert read(place("memory://pages/page.html")) == Path("local.html").read_bytes()

@@ -29,7 +29,7 @@ def chromium(pages: dict[str, Path]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> dict[str, Path]:
-    """The page of a run with hostile documents, of two runs, of a laboratory, and of models compared on hostile texts."""
+    """The page of a run with hostile documents, of two runs, of a laboratory, of models compared on hostile texts."""
     from mga.report.report import report
 
     folder = tmp_path_factory.mktemp("browser")
@@ -100,7 +100,8 @@ def test_models_compared_are_drawn_and_their_texts_are_only_text(chromium: Any, 
     opened = Opened(chromium, pages["models"])
     case = opened.page.locator("#collapse-cases .marked").first
     assert case.locator("mark.here").inner_text() == "first anomaly"
-    assert case.locator("mark.worse, mark.much-worse").count() > 20
+    worse = " ".join(case.locator("mark.worse, mark.much-worse").all_inner_texts()).split()
+    assert 75 <= len(worse) <= 90, "the last fifth of 400 words, and a few by chance"
     texts = opened.page.locator("#collapse-cases-2 .marked .text").first
     assert texts.inner_text().count("<img src=x onerror='window.pwned = 2'>") == 3
     assert opened.page.locator("#collapse-positions .chart svg rect").count() > 40

@@ -171,18 +171,16 @@ def _positions(figures: Figures) -> Section:
         tables.append(Table(f"First anomalies by band, {group['name']}", ["", *columns, "p (later)"], rows))
         if group["profile"]["mean"] is not None:
             blocks.append(_profile(group))
-    note = f"The first anomaly is the first window ({settings['window']:.0%} of the document) whose mean difference is "
+    note = f"The first anomaly is the first window ({settings['window']:.0%} of the document) whose mean difference, "
     note += (
-        f"further than {settings['k']:g} σ from the document's mean (reading: {settings['reading']}); its position is "
+        f"taken absolutely, exceeds the document's by more than {settings['k']:g} σ (reading: {settings['reading']}); "
     )
+    note += "its position is a share of the document. A search from the start finds early anomalies first, so chance "
     note += (
-        "a share of the document. A search from the start finds early anomalies first, so chance alone gives no flat "
+        "alone gives no flat picture: shaded is where 95% of the bars lie, with their mean as a line, when the same "
     )
-    note += "picture: shaded is where 95% of the bars lie, with their mean as a line, when the same differences are "
-    note += (
-        f"turned on a ring {settings['rotations']:,} times. Histograms are drawn from {FEWEST} anomalies on; documents "
-    )
-    note += f"of fewer than {settings['least_tokens']:,} tokens are left out."
+    note += f"differences are turned on a ring {settings['rotations']:,} times. Histograms are drawn from {FEWEST} "
+    note += f"anomalies on; documents of fewer than {settings['least_tokens']:,} tokens are left out."
     return Section("collapse-positions", "Where in the documents they differ", [*blocks, *tables, Prose(note)])
 
 

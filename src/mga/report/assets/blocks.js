@@ -44,12 +44,20 @@ function tiles({ caption, figures }) {
   return h("div", { class: "tiles" }, h("h3", {}, h("bdi", {}, caption)), h("dl", {}, figures.map(tile)));
 }
 
+const named = new Map();
+
+/** A name for a part of the page that no other part has. */
+function unique(name) {
+  named.set(name, (named.get(name) ?? 0) + 1);
+  return named.get(name) > 1 ? `${name} (${named.get(name)})` : name;
+}
+
 const MARKS = ["much-worse", "worse", "better", "here"];
 
 function marked({ caption, note, pieces }) {
   const piece = ([text, mark]) => (MARKS.includes(mark) ? h("mark", { class: mark }, text) : text);
   return h("div", { class: "marked" }, h("h3", {}, h("bdi", {}, caption)), h("p", { class: "key" }, note),
-    h("div", { class: "text", dir: "auto", tabindex: "0", role: "region", "aria-label": caption }, pieces.map(piece)));
+    h("div", { class: "text", dir: "auto", tabindex: "0", role: "region", "aria-label": unique(caption) }, pieces.map(piece)));
 }
 
 function table({ caption, columns, rows }) {
@@ -58,7 +66,7 @@ function table({ caption, columns, rows }) {
   const body = rows.map((row) => h("tr", {}, row.map((value, at) => (at === 0 ? rowName(value) : cell(value, side(at))))));
   return h(
     "div",
-    { class: columns.length > 5 ? "wide broad" : "wide", role: "region", "aria-label": caption || "table", tabindex: "0" },
+    { class: columns.length > 5 ? "wide broad" : "wide", role: "region", "aria-label": unique(caption || "table"), tabindex: "0" },
     h("table", {}, caption ? h("caption", {}, caption) : null, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
   );
 }
