@@ -15,8 +15,6 @@ from mga.report.blocks import (
     Intervals,
     Label,
     Lines,
-    Mark,
-    Marked,
     Points,
     Prose,
     Section,
@@ -24,18 +22,15 @@ from mga.report.blocks import (
     Table,
     Tiles,
 )
+from mga.report.cases import SHOWN_ID, cases
 
 Figures = Mapping[str, Any]
-
-MUCH_WORSE, WORSE, BETTER = 2.0, 0.5, -0.5
-"""Differences from which a token is marked in a text."""
 
 FEWEST = 10
 """Documents with an anomaly, from which a histogram of their places is drawn; the table has all."""
 
 _MODELS = {"real": "real-trained", "synt": "synthetic-trained"}
 _SIGNS = {True: "yes", False: "no", None: "only told"}
-_SHOWN_ID = 120
 _NATS = "difference, nats per token"
 
 
@@ -48,7 +43,7 @@ def collapse(figures: Figures, number: int = 1, name: str = "") -> list[Section]
         _kinds(figures),
         _certainty(figures),
         _texts(figures),
-        _cases(figures),
+        cases(figures["groups"]),
     )
     ids = "" if number == 1 else f"-{number}"
     return [
@@ -63,13 +58,14 @@ def _verdict(figures: Figures) -> Section:
     tiles = []
     for group in figures["groups"]:
         difference = group["loss"]["difference"]
-        remark = f"nats; {_between(difference)}{group['documents']:,} documents"
+        interval = _interval(difference)
+        remark = f"nats, {group['documents']:,} documents{f'; 95% {interval}' if interval else ''}"
         tiles.append((f"loss on {group['name']}", f"{difference['value']:+.3f}", remark))
     rows: list[list[Cell]] = []
     for check in verdict["checks"]:
         named = f"{check['name'].replace('_', ' ')}: {check['group']}"
         value = None if check["value"] is None else f"{check['value']:+.3f}"
-        interval = _between(check).removeprefix("95% ").removesuffix("; ") or None
+        interval = _interval(check)
         rows.append([named, _SIGNS[check["sign"]], value, interval, check["threshold"], check["text"]])
     columns = ["check", "a sign", "value", "95%", "threshold", "what was found"]
     blocks: list[Block] = [
@@ -91,7 +87,7 @@ def _losses(figures: Figures) -> Section:
         per_byte = [round(loss["bits_per_byte"][model], 4) for model in _MODELS]
         means = [round(loss[model], 4) for model in _MODELS]
         difference = f"{loss['difference']['value']:+.4f}"
-        interval = _between(loss["difference"]).removeprefix("95% ").removesuffix("; ") or None
+        interval = _interval(loss["difference"])
         rows.append([group["name"], group["documents"], group["tokens"], *means, difference, interval, *per_byte])
     columns = ["documents", "tokens", *_MODELS.values(), "difference", "95%"]
     columns += [f"bits per byte: {name}" for name in _MODELS.values()]
@@ -104,7 +100,7 @@ def _losses(figures: Figures) -> Section:
                 [0] * len(scatter["ids"]),
                 scatter["real"],
                 scatter["synt"],
-                [str(name)[:_SHOWN_ID] for name in scatter["ids"]],
+                [str(name)[:SHOWN_ID] for name in scatter["ids"]],
                 "real-trained, nats per token",
                 "synthetic-trained, nats per token",
                 diagonal=True,
@@ -266,7 +262,7 @@ def _memory(memory: Figures) -> Table:
     for key, named in _MODELS.items():
         one = memory[key]
         losses = [_rounded(one[which]["value"]) for which in ("seen", "unseen")]
-        interval = _between(one["difference"]).removeprefix("95% ").removesuffix("; ") or None
+        interval = _interval(one["difference"])
         rows.append([named, *losses, f"{one['difference']['value']:+.3f}", interval, round(one["auc"], 3)])
     columns = ["", "loss on seen", "loss on unseen", "unseen less seen", "95%", "AUC (0.5: not told apart)"]
     return Table("Documents that were trained on, and others", columns, rows)
@@ -286,46 +282,8 @@ def _texts(figures: Figures) -> Section | None:
     return Section("collapse-texts", "The models' own texts", [Table("How varied they are", columns, rows)])
 
 
-def _cases(figures: Figures) -> Section | None:
-    blocks: list[Block] = []
-    for group in figures["groups"]:
-        cases: list[Block] = [_case(case) for case in group["cases"]]
-        if cases:
-            blocks.append(cases[0])
-        if cases[1:]:
-            blocks.append(Folded(f"{len(cases) - 1} more of {group['name']}", cases[1:]))
-    if not blocks:
-        return None
-    note = "The documents with the largest mean difference. Marked: tokens that the synthetic-trained model predicts "
-    note += f"worse by more than {WORSE:g} nats (underlined), by more than {MUCH_WORSE:g} (filled), or better by more "
-    note += f"than {-BETTER:g} (dotted)."
-    return Section("collapse-cases", "Cases", [Prose(note), *blocks])
-
-
-def _case(case: Figures) -> Marked:
-    where = "no anomaly" if case["position"] < 0 else f"the first anomaly at token {case['position']:,}"
-    note = f"Mean difference {case['mean_difference']:+.2f} nats, {where}, {case['tokens']:,} tokens"
-    note += f"; shown from token {case['first_token']:,}." if case["first_token"] else "."
-    pieces: list[tuple[str, Mark]] = []
-    for place, (text, difference) in enumerate(case["pieces"]):
-        if place == case.get("anomaly_piece"):
-            pieces.append(("first anomaly", "here"))
-        mark = _mark(difference)
-        if pieces and pieces[-1][1] == mark:
-            pieces[-1] = (pieces[-1][0] + text, mark)
-        else:
-            pieces.append((text, mark))
-    return Marked(str(case["document"])[:_SHOWN_ID], note, pieces)
-
-
-def _mark(difference: float) -> Mark:
-    if difference > MUCH_WORSE:
-        return "much-worse"
-    return "worse" if difference > WORSE else "better" if difference < BETTER else ""
-
-
-def _between(estimate: Figures) -> str:
-    return "" if estimate["low"] is None else f"95% {estimate['low']:+.3f} to {estimate['high']:+.3f}; "
+def _interval(estimate: Figures) -> str | None:
+    return None if estimate["low"] is None else f"{estimate['low']:+.3f} to {estimate['high']:+.3f}"
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:
