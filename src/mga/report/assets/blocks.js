@@ -66,7 +66,7 @@ function table({ caption, columns, rows }) {
   const body = rows.map((row) => h("tr", {}, row.map((value, at) => (at === 0 ? rowName(value) : cell(value, side(at))))));
   return h(
     "div",
-    { class: columns.length > 5 ? "wide broad" : "wide", role: "region", "aria-label": unique(caption || "table"), tabindex: "0" },
+    { class: columns.length > 4 ? "wide broad" : "wide", role: "region", "aria-label": unique(caption || "table"), tabindex: "0" },
     h("table", {}, caption ? h("caption", {}, caption) : null, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
   );
 }
