@@ -107,7 +107,7 @@ def _map(comparison: Figures, variants: Figures) -> Section:
     low, middle, high = ([of[at] for of in quartiles] for at in range(3))
     close = Intervals(
         "Closeness to the own document: median, and the middle half of the texts",
-        "closeness (1: a copy, 0: no nearer than another document)",
+        "0: as another document, 1: a copy",
         ["closeness"],
         list(placed),
         [Band(low, middle, high)],
