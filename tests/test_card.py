@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mga.config import load_config
 from mga.corpus.clean import clean_again, policy_of
+from mga.runs.card import run_card
 from mga.runs.export import export
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
@@ -87,3 +88,19 @@ def test_an_export_without_its_run_says_so(tmp_path: Path) -> None:
     run.rename(tmp_path / "moved")
     export(Run(tmp_path / "cleaned"), "plain", tmp_path / "out")
     assert "were not at hand" in card(tmp_path / "out")[1]
+
+
+def test_prompts_stand_in_the_card_word_for_word_and_decide_no_identity(tmp_path: Path) -> None:
+    run = expanded(tmp_path)
+    record = Run(run).record()
+    _, text = card(run)
+    names = set(record["identity"]["prompts"].values())
+    assert set(record["prompt_texts"]) == names
+    assert len(names) == 3
+    for name, wording in record["prompt_texts"].items():
+        assert f"<summary>{name}</summary>" in text
+        assert wording.strip() in text
+    del record["prompt_texts"]
+    (run / "run.json").write_text(json.dumps(record))
+    again = expanded(tmp_path)  # a run begun without them is continued, and says nothing of them
+    assert "<summary>" not in run_card(Run(again).record(), Run(again).stats())

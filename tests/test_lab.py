@@ -17,6 +17,7 @@ from bert_folder import make_bert
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from test_report import block, parsed, tables
 
 from mga.lab.judging import Judgement
 from mga.lab.overlap import mmd, other_cosine, overlap, place
@@ -309,3 +310,33 @@ def test_a_document_in_two_laboratories_keeps_its_pairs_by_its_text(finished: Pa
     lines = [json.loads(line) for line in (finished / "pairs.jsonl").read_text().splitlines()]
     sample = [json.loads(line) for line in (finished / "sample.jsonl").read_text().splitlines()]
     assert [line["document"] for line in lines] == [content_id(document["text"]) for document in sample]
+
+
+def test_the_page_of_a_laboratory_has_its_comparison_and_its_runs(finished: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mga.cli", "report", str(finished)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    _, data = parsed(finished / "report.html")
+    figures = comparison(finished)
+    names = ["strict", "ballad_of_two", "wiki"]
+    assert data["runs"] == names, "in the order in which they were given"
+    scores = tables(data)["Scores and rates"]
+    for place_, name in enumerate(names):
+        found = figures["variants"][name]["scores"]
+        assert [scores[f"score {score}"][place_] for score in range(1, 6)] == [found[str(s)] for s in range(1, 6)]
+        assert scores["≥ 3"][place_]["share"] == pytest.approx(found["at_least_3"], abs=1e-4)
+        assert scores["≤ 2"][place_]["share"] == pytest.approx(found["at_most_2"], abs=1e-4)
+    beside = tables(data)["Place beside the originals"]
+    assert beside["in words"][:3] == [figures["variants"][name]["place"] for name in names]
+    assert beside["close: to the own document"][3] == figures["controls"]["shortened"]["closeness"]
+    points = block(data, "lab-map", "points")
+    assert points["series"] == ["originals", *names]
+    assert len(points["x"]) == len(figures["map"]["points"])
+    placed = {(p["variant"], p["document"], p["x"]) for p in figures["map"]["points"]}
+    drawn = zip(points["of"], points["labels"], points["x"], strict=True)
+    assert {(points["series"][of], label, x) for of, label, x in drawn} == placed
+    assert block(data, "lab-judge", "prose")["text"] == figures["judge"]["statement"]
+    assert {"totals", "labels", "recipe"} <= {section["id"] for section in data["sections"]}
+    assert {row["run"] for row in data["examples"]["rows"]} == {0, 1, 2}
+    (finished / "report.html").unlink()

@@ -36,6 +36,7 @@ from mga.report.source import sources_of
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
 from mga.runs.run import Run
+from mga.store import place, read, write_atomically
 from mga.words import keywords, spans, stem
 
 TOOLS = Path(__file__).parent.parent / "tools" / "plot"
@@ -261,9 +262,43 @@ def test_prompts_are_shown_word_for_word_or_not_at_all(run: Path) -> None:
     assert wording.kind == "code"
     assert "{document}" in wording.text
     assert "Genre: {genre}" in wording.text
+    del source.record["prompt_texts"]
+    folded = {block.summary: block.blocks[0] for block in recipe([source]).blocks if block.kind == "folded"}
+    assert folded[f"Prompt {name}"] == wording, "a run that keeps no wording is shown what is shipped"
     source.record["identity"]["prompts"]["reformulate"] = "reformulate_base@000000000000"
     folded = {block.summary: block.blocks[0] for block in recipe([source]).blocks if block.kind == "folded"}
     assert folded["Prompt reformulate_base@000000000000"].kind == "prose"
+
+
+def test_a_prompt_of_ones_own_is_shown_as_it_was(tmp_path: Path) -> None:
+    ballad = tmp_path / "ballad.md"
+    ballad.write_text("Sing the document above as {genre} to {audience}. ```</details><script>window.pwned</script>")
+    run = expanded(tmp_path, "run", variant=str(ballad))
+    ballad.write_text("Hum the document above as {genre} to {audience}.")
+    source = sources_of([run])[0]
+    folded = {block.summary: block.blocks[0] for block in recipe([source]).blocks if block.kind == "folded"}
+    wording = folded[f"Prompt {source.record['identity']['prompts']['reformulate']}"]
+    assert wording.kind == "code"
+    assert "Sing the document above as {genre} to {audience}. ```</details>" in wording.text
+    card = (run / "README.md").read_text()
+    assert wording.text.strip() in card
+    assert card.count("\n````text\n") == card.count("\n````\n") == 1, "the wording cannot end its own block"
+
+
+def test_a_run_on_an_object_store(mga: Mga, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = place("memory://pages/run")
+    for file in (file for file in run.rglob("*") if file.is_file() and file.name != "report.html"):
+        write_atomically(there / str(file.relative_to(run)), file.read_bytes())
+    assert mga("report", run, "--out", "local.html")[0] == 0
+    code, out, err = mga("report", "memory://pages/run")
+    assert (code, out.startswith("report.html ("), err) == (0, True, "")
+    assert Path("report.html").read_bytes() == Path("local.html").read_bytes()
+    assert mga("report", run, "--out", "memory://pages/page.html")[0] == 0
+    assert read(place("memory://pages/page.html")) == Path("local.html").read_bytes()
+    code, _, err = mga("report", "memory://pages/none")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds no run" in err
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_lab import embedder, finished
 from test_report import expanded
+from test_report_models import figures_of, generations_of, hostile
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 pytestmark = pytest.mark.browser
+__all__ = ["embedder", "finished"]  # fixtures
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
@@ -25,15 +28,18 @@ def chromium(pages: dict[str, Path]) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a run with hostile documents, and of two runs."""
+def pages(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> dict[str, Path]:
+    """The page of a run with hostile documents, of two runs, of a laboratory, of models compared on hostile texts."""
     from mga.report.report import report
 
     folder = tmp_path_factory.mktemp("browser")
+    report([finished], folder / "lab.html")
+    compared = figures_of(folder)
+    report([compared, hostile(compared), generations_of(folder / "generations.json")], folder / "models.html")
     run, strict = expanded(folder, "run"), expanded(folder, "strict", variant="strict")
     report([run], folder / "one.html")
     report([run, strict], folder / "two.html")
-    return {"one": folder / "one.html", "two": folder / "two.html"}
+    return {name: folder / f"{name}.html" for name in ("one", "two", "lab", "models")}
 
 
 class Opened:
@@ -62,7 +68,7 @@ class Opened:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["one", "two"])
+@pytest.mark.parametrize("name", ["one", "two", "lab", "models"])
 def test_no_fault_of_accessibility(chromium: Any, pages: dict[str, Path], name: str, size: str, scheme: str) -> None:
     opened = Opened(chromium, pages[name], viewport=SIZES[size], color_scheme=scheme)
     for folded in opened.page.locator("details").all():
@@ -88,6 +94,30 @@ def test_nothing_hostile_runs(chromium: Any, pages: dict[str, Path]) -> None:
     assert opened.page.evaluate("window.pwned") is None
     assert opened.page.locator("img, iframe, object").count() == 0
     assert opened.said == []
+
+
+def test_models_compared_are_drawn_and_their_texts_are_only_text(chromium: Any, pages: dict[str, Path]) -> None:
+    opened = Opened(chromium, pages["models"])
+    case = opened.page.locator("#collapse-cases .marked").first
+    assert case.locator("mark.here").inner_text() == "first anomaly"
+    worse = " ".join(case.locator("mark.worse, mark.much-worse").all_inner_texts()).split()
+    assert 75 <= len(worse) <= 90, "the last fifth of 400 words, and a few by chance"
+    texts = opened.page.locator("#collapse-cases-2 .marked .text").first
+    assert texts.inner_text().count("<img src=x onerror='window.pwned = 2'>") == 3
+    assert opened.page.locator("#collapse-positions .chart svg rect").count() > 40
+    assert opened.page.locator("#collapse-losses .chart svg circle").count() > 120
+    assert opened.page.evaluate("window.pwned") is None
+    assert opened.page.locator("img, iframe, object").count() == 0
+    assert opened.said == []
+
+
+def test_the_map_of_a_laboratory_names_its_points(chromium: Any, pages: dict[str, Path]) -> None:
+    opened = Opened(chromium, pages["lab"])
+    titles = opened.page.locator("#lab-map .chart svg title").all_text_contents()
+    assert len({title for title in titles if title.startswith("originals: ")}) == 6
+    assert any(title.startswith("ballad_of_two: ") for title in titles)
+    legend = opened.texts("#lab-map .legend li")
+    assert legend == ["originals", "strict", "ballad_of_two", "wiki"]
 
 
 def test_filters_pages_keys_and_links(chromium: Any, pages: dict[str, Path]) -> None:

@@ -26,8 +26,9 @@ def cases_of(
     """The documents of a group with the largest mean difference, the largest first (`ends`: where tokens end).
 
     Per case: document, mean_difference (nats), passes (whether above LEAST_DIFFERENCE), tokens, position (token of the
-    first anomaly, −1: none), window (tokens), first_token (of the excerpt) and pieces: the excerpt's tokens in order,
-    each as [text, difference]. An excerpt of a longer document is the part around the first anomaly.
+    first anomaly, −1: none), window (tokens), first_token (of the excerpt), pieces (the excerpt's tokens in order, each
+    as [text, difference]) and anomaly_piece (the piece in which the first anomaly begins, null: none). An excerpt of a
+    longer document is the part around the first anomaly.
     """
     members = np.flatnonzero(pair.groups == group)
     worst = members[np.argsort(-means[members], kind="stable")[:most]]
@@ -36,7 +37,7 @@ def cases_of(
     for document in worst:
         of = slice(int(pair.offsets[document]), int(pair.offsets[document + 1]))
         differences = pair.synt[of] - pair.real[of]
-        pieces, first = _excerpt(texts[int(document)].as_py(), ends[of], differences, int(positions[document]))
+        pieces, first, at = _excerpt(texts[int(document)].as_py(), ends[of], differences, int(positions[document]))
         cases.append(
             {
                 "document": pair.documents["document"][int(document)].as_py(),
@@ -47,6 +48,7 @@ def cases_of(
                 "window": max(int(rule.share * len(differences)), 1),
                 "first_token": first,
                 "pieces": pieces,
+                "anomaly_piece": at,
             }
         )
     return cases
@@ -54,8 +56,9 @@ def cases_of(
 
 def _excerpt(
     text: str, ends: NDArray[np.int32], differences: NDArray[np.float32], position: int
-) -> tuple[list[list[Any]], int]:
-    """Pieces of the text with the difference of each, and the token they begin with.
+) -> tuple[list[list[Any]], int, int | None]:
+    """Pieces of the text with the difference of each, the token they begin with, and the piece that has the token at
+    `position` (None: not in the excerpt).
 
     A character of several tokens is a piece with their sum: no token shows half of it. A first token that was not
     scored is part of the first piece.
@@ -68,11 +71,14 @@ def _excerpt(
     last = start + CASE_CHARACTERS
     pieces: list[list[Any]] = []
     held = 0.0
-    for end, difference in zip(ends[first:], differences[first:], strict=True):
+    at = None
+    for token, (end, difference) in enumerate(zip(ends[first:], differences[first:], strict=True), first):
         held += float(difference)
+        if token == position:
+            at = len(pieces)
         if end > start:
             pieces.append([text[start:end], round(held, 3)])
             start, held = int(end), 0.0
         if start >= last:
             break
-    return pieces, first
+    return pieces, first, at

@@ -52,22 +52,32 @@ class Recipe:
     @property
     def prompts(self) -> dict[str, str]:
         """Fingerprints of the prompts in use, by task, and of phrases and patterns other than the built-in."""
-        together = self.config.pairing.recipe == "together"
-        used = {
-            "pairs": self.pairs_prompt if together else self.pair_prompt,
-            "reformulate": self.rewrite_prompt,
-            "judge": self.judge_prompt,
-        }
-        prints = {task: f"{prompt.name}@{prompt.fingerprint}" for task, prompt in used.items()}
-        if not self.rewrite_prompt.takes_pair:
-            del prints["pairs"]
-        elif self.given_pairs is not None:
+        prints = {task: _named(prompt) for task, prompt in self._used.items()}
+        if self.rewrite_prompt.takes_pair and self.given_pairs is not None:
             prints["pairs"] = f"given@{self.given_pairs.fingerprint}"
         if self.config.cleaning.phrases:
             prints["phrases"] = self.phrases.fingerprint
         if self.config.cleaning.patterns:
             prints["patterns"] = self.phrases.patterns.fingerprint
         return prints
+
+    @property
+    def prompt_texts(self) -> dict[str, str]:
+        """The prompts in use word for word, with their placeholders, by the names that `prompts` gives them."""
+        return {_named(prompt): prompt.whole for prompt in self._used.values()}
+
+    @property
+    def _used(self) -> dict[str, Prompt]:
+        """By task; what asks for pairs only where pairs are asked for."""
+        used = {"reformulate": self.rewrite_prompt, "judge": self.judge_prompt}
+        if self.rewrite_prompt.takes_pair and self.given_pairs is None:
+            together = self.config.pairing.recipe == "together"
+            used = {"pairs": self.pairs_prompt if together else self.pair_prompt, **used}
+        return used
+
+
+def _named(prompt: Prompt) -> str:
+    return f"{prompt.name}@{prompt.fingerprint}"
 
 
 def derived_seed(*parts: object) -> int:

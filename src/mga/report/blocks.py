@@ -80,7 +80,8 @@ class Bars:
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """A panel for each series: `counts[series][i]` values lie from `edges[i]` to `edges[i + 1]`; `beyond[series]` are
-    larger than all edges. `medians` are marked (null: none)."""
+    larger than all edges. `medians` are marked (null: none). `expected[series]` is drawn behind the bars: the shares in
+    which chance puts values into each bin (no series, or None: nothing is drawn)."""
 
     caption: str
     unit: str
@@ -89,12 +90,23 @@ class Histogram:
     counts: Sequence[Sequence[int]]
     beyond: Sequence[int]
     medians: Sequence[float | None]
+    expected: Sequence["Band | None"] = ()
     kind: Literal["histogram"] = "histogram"
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """Values with their intervals."""
+
+    low: Sequence[float | None]
+    middle: Sequence[float | None]
+    high: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Points:
-    """A map: point i of `series[of[i]]` lies at (x[i], y[i]) and says `labels[i]`. Axes have no unit."""
+    """A map: point i of `series[of[i]]` lies at (x[i], y[i]) and says `labels[i]`. Axes are drawn when they have a
+    name; with `diagonal` the line x = y too."""
 
     caption: str
     series: Sequence[str]
@@ -102,7 +114,51 @@ class Points:
     x: Sequence[float]
     y: Sequence[float]
     labels: Sequence[str]
+    x_name: str = ""
+    y_name: str = ""
+    diagonal: bool = False
     kind: Literal["points"] = "points"
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Curves over one pair of axes: that of `series[i]` goes through `x[i]`, `y[i].middle`, with the band between
+    `y[i].low` and `y[i].high` where they are given. With `diagonal` the line x = y is drawn, else y = 0 if that is
+    near."""
+
+    caption: str
+    x_name: str
+    y_name: str
+    series: Sequence[str]
+    x: Sequence[Sequence[float]]
+    y: Sequence[Band]
+    diagonal: bool = False
+    kind: Literal["lines"] = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """A panel for each series, and in it a value with its interval for each label (None: there is none)."""
+
+    caption: str
+    unit: str
+    series: Sequence[str]
+    labels: Sequence[str]
+    values: Sequence[Band]
+    kind: Literal["intervals"] = "intervals"
+
+
+Mark: TypeAlias = Literal["", "much-worse", "worse", "better", "here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A text in pieces, some of them marked; `note` says what is to be known of it."""
+
+    caption: str
+    note: str
+    pieces: Sequence[tuple[str, Mark]]
+    kind: Literal["marked"] = "marked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +170,7 @@ class Folded:
     kind: Literal["folded"] = "folded"
 
 
-Block: TypeAlias = Prose | Code | Tiles | Table | Bars | Histogram | Points | Folded
+Block: TypeAlias = Prose | Code | Tiles | Table | Bars | Histogram | Points | Lines | Intervals | Marked | Folded
 
 
 @dataclass(frozen=True, slots=True)

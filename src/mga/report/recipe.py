@@ -63,12 +63,14 @@ def _prompts(sources: Sequence[Source]) -> list[Block]:
     blocks: list[Block] = []
     for name, runs in used.items():
         of = f" ({', '.join(runs)})" if len(sources) > 1 else ""
-        blocks.append(Folded(f"Prompt {name}{of}", [_wording(name)]))
+        said = (source.record.get("prompt_texts", {}).get(name) for source in sources)
+        text = next((text for text in said if text), None)
+        blocks.append(Folded(f"Prompt {name}{of}", [Code(text) if text else _shipped(name)]))
     return blocks
 
 
-def _wording(name: str) -> Block:
-    """The wording behind a fingerprint, if this version of mga still has it."""
+def _shipped(name: str) -> Block:
+    """The wording behind a fingerprint, for a run that keeps none, if this version of mga still has it."""
     stem, _, fingerprint = name.partition("@")
     try:
         prompt = load(stem)

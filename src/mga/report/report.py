@@ -1,42 +1,44 @@
-"""The page of one run, or of several side by side: from folders to one HTML file."""
+"""The page of what the user names: runs side by side, a laboratory, models compared; from folders to one HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from mga.errors import InputError
 from mga.report import sections
+from mga.report.blocks import Section
+from mga.report.collapse import collapse
 from mga.report.cost import Prices, speed
 from mga.report.examples import examples_of
+from mga.report.generations import detectors
+from mga.report.laboratory import head, laboratory
 from mga.report.page import GENERATOR, page
 from mga.report.recipe import recipe
-from mga.report.scan import scan
-from mga.report.source import Source, sources_of
-from mga.store import write_atomically
+from mga.report.scan import Scan, scan
+from mga.report.source import Source, names_of, sources_of
+from mga.report.subjects import Subjects, subjects_of
+from mga.store import Place, write_atomically
 
 
-def report(folders: Sequence[Path], out: Path, prices: Prices | None = None) -> int:
-    """Write the page of these folders; returns its bytes. The same folders give the same page.
+def report(given: Sequence[Place], out: Place, prices: Prices | None = None) -> int:
+    """Write the page of these folders and JSON files; returns its bytes. The same input gives the same page.
 
-    Raises InputError for a folder that holds no run, a damaged file, and an `out` that is there and no page of mga.
+    Raises InputError for what has no page, a damaged file, and an `out` that is there and no page of mga.
     """
     check_replaceable(out)
-    sources = sources_of(folders)
+    subjects = subjects_of(given)
+    sources = sources_of(subjects.folders)
     scans = [scan(source) for source in sources]
-    found = (
-        sections.totals(sources),
-        sections.scores(sources, scans),
-        sections.reasons(sources, scans),
-        sections.labels(sources, scans),
-        sections.lengths(sources, scans),
-        speed(sources, prices or Prices()),
-        recipe(sources),
-    )
+    found = [
+        *(laboratory(subjects.comparison) if subjects.comparison else []),
+        *(_of_runs(sources, scans, prices or Prices(), subjects.comparison is None) if sources else []),
+        *_of_models(subjects),
+    ]
     examples = examples_of(scans)
     rows = sum(source.rows for source in sources)
     html = page(
-        f"mga: {', '.join(source.name for source in sources)}",
-        _note(sources),
-        [part for part in found if part is not None],
+        f"mga: {', '.join(names_of(given))}",
+        _note(subjects, sources),
+        found,
         [source.name for source in sources],
         examples,
         f"{len(examples.rows):,} of {rows:,} rows: documents drawn by chance, and some rows of every score and reason.",
@@ -45,7 +47,15 @@ def report(folders: Sequence[Path], out: Path, prices: Prices | None = None) -> 
     return len(html)
 
 
-def check_replaceable(out: Path) -> None:
+def default_place(given: Sequence[Place]) -> Place:
+    """Where a page goes when no place is named: into a folder of this machine, beside a JSON file, else here."""
+    first = given[0]
+    if len(given) > 1 or not isinstance(first, Path):
+        return Path("report.html")
+    return first.with_suffix(".html") if first.suffix == ".json" and first.is_file() else first / "report.html"
+
+
+def check_replaceable(out: Place) -> None:
     """Raise InputError unless `out` is free, or holds a page that mga has written."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; name a file with --out.")
@@ -60,6 +70,37 @@ def check_replaceable(out: Path) -> None:
         raise InputError(f"{out} is there already and no page of mga; choose another --out.")
 
 
-def _note(sources: Sequence[Source]) -> str:
-    made = [f"mga {source.verb}, {source.record.get('created', '')}".rstrip(", ") for source in sources]
-    return made[0] if len(made) == 1 else f"{len(made)} runs side by side: {'; '.join(made)}"
+def _of_runs(sources: Sequence[Source], scans: Sequence[Scan], prices: Prices, with_scores: bool) -> list[Section]:
+    found = (
+        sections.totals(sources),
+        sections.scores(sources, scans) if with_scores else None,
+        sections.reasons(sources, scans),
+        sections.labels(sources, scans),
+        sections.lengths(sources, scans),
+        speed(sources, prices),
+        recipe(sources),
+    )
+    return [part for part in found if part is not None]
+
+
+def _of_models(subjects: Subjects) -> list[Section]:
+    found: list[Section] = []
+    for number, (name, figures) in enumerate(subjects.collapses.items(), 1):
+        found += collapse(figures, number, name if len(subjects.collapses) > 1 else "")
+    for number, (name, record) in enumerate(subjects.generations.items(), 1):
+        found.append(detectors(record, number, name if len(subjects.generations) > 1 else ""))
+    return found
+
+
+def _note(subjects: Subjects, sources: Sequence[Source]) -> str:
+    if subjects.comparison:
+        return head(subjects.comparison)
+    notes = []
+    if sources:
+        made = [f"mga {source.verb}, {source.record.get('created', '')}".rstrip(", ") for source in sources]
+        notes.append(made[0] if len(made) == 1 else f"{len(made)} runs side by side: {'; '.join(made)}")
+    for figures in subjects.collapses.values():
+        real, synt = (figures["models"][key]["folder"] for key in ("real", "synt"))
+        notes.append(f"mga collapse: {real} (trained on real text) and {synt} (on synthetic text)")
+    notes += [f"mga collapse-generations: {len(of['models'])} models" for of in subjects.generations.values()]
+    return "; ".join(notes)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from mga.documents import PARQUET_ENDINGS, decompressed
 from mga.report.sample import Row, Sample
 from mga.report.source import Source
 from mga.runs.rows import readable, row_files
+from mga.store import Place
 
 PARTS = ("kept", "dropped", "failed")
 ROWS = 200_000
@@ -75,7 +75,7 @@ def scan(source: Source) -> Scan:
     found = Scan()
     for part in PARTS:
         for file in _spread(source, part):
-            name = str(file.relative_to(source.folder))
+            name = _within(source.folder, file)
             first = 0
             with readable(file):
                 for batch in _batches(file, source.text_key):
@@ -84,23 +84,29 @@ def scan(source: Source) -> Scan:
     return found
 
 
-def _spread(source: Source, which: str) -> list[Path]:
+def _spread(source: Source, which: str) -> list[Place]:
     """Of a part, the files that are read: all, or every so many. Files of one name in all parts go together."""
     folder = source.folder / which
     parts = (source.folder / part for part in PARTS)
-    names = sorted({Path(str(file)).relative_to(part) for part in parts for file in row_files(part)})
+    names = sorted({_within(part, file) for part in parts for file in row_files(part)})
     step = -(-source.rows // ROWS)
     return [folder / name for name in names[::step] if (folder / name).is_file()]
 
 
-def _batches(file: Path, text_key: str) -> Iterator[pa.RecordBatch]:
+def _within(folder: Place, file: Place) -> str:
+    """The name of a file in a folder, from the folder on."""
+    return str(file)[len(str(folder)) + 1 :]
+
+
+def _batches(file: Place, text_key: str) -> Iterator[pa.RecordBatch]:
     """A file's rows with the columns that it has of those wanted; the text is called `text`."""
     wanted = [name for name in (*_SHORT, *_LONG) if name != "text"] + [text_key]
     if file.name.endswith(PARQUET_ENDINGS):
-        parquet = pq.ParquetFile(file)
-        names = [name for name in wanted if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(_AT_ONCE, columns=names):
-            yield batch.rename_columns(["text" if name == text_key else name for name in batch.schema.names])
+        with file.open("rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            names = [name for name in wanted if name in parquet.schema_arrow.names]
+            for batch in parquet.iter_batches(_AT_ONCE, columns=names):
+                yield batch.rename_columns(["text" if name == text_key else name for name in batch.schema.names])
         return
     with file.open("rb") as stream:
         rows: list[Row] = []

@@ -82,21 +82,28 @@ def _short(source: Source) -> list[tuple[str, str, str]]:
 def scores(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
     """How the judge has scored; the table has the rates of the paper's Table 2. None when nothing was judged."""
     counts = [_score_counts(source, scan) for source, scan in zip(sources, scans, strict=True)]
-    judged = [sum(of) for of in counts]
-    if not any(judged):
+    if not any(map(sum, counts)):
         return None
+    note = "Scores are the judge's word, 1–5, on whether a text can be recognised as a rewrite of its document. "
+    note += "They are worth as much as the judge is."
+    return Section("scores", "Scores", [*score_blocks(_names(sources), counts), Prose(note)])
+
+
+def score_blocks(
+    names: Sequence[str], counts: Sequence[Sequence[int]], more: Sequence[Sequence[Cell]] = ()
+) -> list[Block]:
+    """A chart and a table of texts with score 1 … 5, by name of the run; `more` are further rows of counts."""
+    judged = [sum(of) for of in counts]
     shares = [[n / max(total, 1) for n in of] for of, total in zip(counts, judged, strict=True)]
-    chart = Bars("Share of judged texts by score", _names(sources), list("12345"), shares, counts, upright=True)
-    rows: list[list[Cell]] = [["judged", *judged]]
+    chart = Bars("Share of judged texts by score", names, list("12345"), shares, counts, upright=True)
+    rows: list[list[Cell]] = [["judged", *judged], *map(list, more)]
     rows += [[f"score {score}", *(of[score - 1] for of in counts)] for score in (5, 4, 3, 2, 1)]
     for name, first, last in (("≥ 3", 3, 5), ("≥ 4", 4, 5), ("= 5", 5, 5), ("≤ 2", 1, 2)):
         rates = (sum(of[first - 1 : last]) / total if total else None for of, total in zip(counts, judged, strict=True))
         rows.append([name, *(None if rate is None else Share(rate, f"{rate:.2%}") for rate in rates)])
     means = (sum(score * n for score, n in enumerate(of, 1)) / max(sum(of), 1) for of in counts)
     rows.append(["mean", *(round(mean, 3) if mean else None for mean in means)])
-    note = "Scores are the judge's word, 1–5, on whether a text can be recognised as a rewrite of its document. "
-    note += "They are worth as much as the judge is."
-    return Section("scores", "Scores", [chart, Table("Scores and rates", ["", *_names(sources)], rows), Prose(note)])
+    return [chart, Table("Scores and rates", ["", *names], rows)]
 
 
 def _score_counts(source: Source, scan: Scan) -> list[int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mga.errors import InputError
@@ -10,6 +9,7 @@ from mga.expand.shard import ShardStats
 from mga.runs.rows import stage_counts, stage_record
 from mga.runs.run import Run
 from mga.runs.session import SessionStats, all_sessions
+from mga.store import Place, exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Source:
     """One folder. `record` is its run.json or stage.json; a stage's `stats` are its outcomes and reasons alone."""
 
     name: str
-    folder: Path
+    folder: Place
     record: Mapping[str, Any]
     stats: ShardStats
     sessions: SessionStats
@@ -43,18 +43,16 @@ class Source:
         return str(self.record["settings"].get("text_key", "text")) if not self.is_run else "text"
 
 
-def sources_of(folders: Sequence[Path]) -> list[Source]:
+def sources_of(folders: Sequence[Place]) -> list[Source]:
     """The folders opened, under names that differ. Raises InputError for one that holds no run, or nothing done yet."""
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("The same folder is named twice.")
-    return [_source(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    return [_source(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
 
 
-def _source(folder: Path, name: str) -> Source:
+def _source(folder: Place, name: str) -> Source:
     stage = stage_record(folder)
     if stage is None:
         run = Run(folder)
-        complete = (folder / "stats.json").is_file()
+        complete = exists(folder / "stats.json")
         source = Source(name, folder, run.record(), run.stats(), all_sessions(folder), complete)
     else:
         source = Source(name, folder, stage, _stage_stats(folder, stage), SessionStats(), "counts" in stage)
@@ -63,7 +61,7 @@ def _source(folder: Path, name: str) -> Source:
     return source
 
 
-def _stage_stats(folder: Path, stage: Mapping[str, Any]) -> ShardStats:
+def _stage_stats(folder: Place, stage: Mapping[str, Any]) -> ShardStats:
     counts = stage_counts(folder, stage)
     outcomes = {"kept": counts["kept"], "dropped": counts["rows"] - counts["kept"]}
     if stage.get("failed"):
@@ -71,10 +69,12 @@ def _stage_stats(folder: Path, stage: Mapping[str, Any]) -> ShardStats:
     return ShardStats(outcomes=outcomes, reasons=counts["reasons"])
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+def names_of(folders: Sequence[Place]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart. Raises InputError for a path that is there twice."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("The same folder or file is named twice.")
     parts = [[part.encode("utf-8", "replace").decode() for part in folder.resolve().parts] for folder in folders]
-    for depth in range(1, max(map(len, parts)) + 1):
+    for depth in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(path[-depth:]) for path in parts]
         if len(set(names)) == len(names):
             return names

@@ -151,7 +151,18 @@ def _origin(runs: Sequence[Record], license_given: str | None) -> str:
         ]
     if not runs:
         lines += ["", "The runs they come from were not at hand; the rows name them (`model`, `prompt`, `run`)."]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_prompts(runs)])
+
+
+def _prompts(runs: Sequence[Record]) -> list[str]:
+    """Each prompt word for word, folded."""
+    texts = {name: text for run in runs for name, text in run.get("prompt_texts", {}).items()}
+    lines = ["", "The prompts, word for word, with names in braces where documents, pairs and texts were filled in:"]
+    for name, text in texts.items():
+        fence = "`" * max([3, *(len(found) + 1 for found in regex.findall("`+", text))])
+        lines += ["", f"<details><summary>{_cell(name)}</summary>", "", f"{fence}text", text.strip(), fence]
+        lines += ["", "</details>"]
+    return lines if texts else []
 
 
 def _stages(stages: Sequence[tuple[str, Record]]) -> str:

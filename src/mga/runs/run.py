@@ -1,6 +1,6 @@
 """The run folder: what was asked, what is done, what is open. Everything in it can be read with common tools.
 
-run.json    settings, versions, prompts, model, seed, fingerprint and rows of the input
+run.json    settings, versions, prompts word for word, model, seed, fingerprint and rows of the input
 settings.json             for workers on other machines: the command that began the run
 kept/ dropped/ failed/    outcomes, one Parquet file per shard
 shards/     one file per finished shard with its figures, written last: it makes the shard done
@@ -112,6 +112,7 @@ class Run:
                         "created": datetime.now(UTC).isoformat(timespec="seconds"),
                         "config": config.public(),
                         "identity": asdict(identity),
+                        "prompt_texts": recipe.prompt_texts,
                         "rows": sum(rows),
                         "rows_of_files": rows,
                         "context_tokens": recipe.context,

@@ -93,3 +93,4 @@ def lab(
         comparison = carry(inputs, folder, settings, config, flags, console, quiet)
     Console().print(shown(comparison))
     print(folder / "comparison.md")
+    console.print(f"One page of it all: mga report {folder} --open", highlight=False, markup=False, soft_wrap=True)

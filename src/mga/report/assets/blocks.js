@@ -33,6 +33,9 @@ const BLOCKS = {
   bars: (given) => chart(given, drawBars, barsTable(given)),
   histogram: (given) => chart(given, drawHistogram, histogramTable(given)),
   points: (given) => chart(given, drawPoints, pointsTable(given)),
+  lines: (given) => chart(given, drawLines, linesTable(given)),
+  intervals: (given) => chart(given, drawIntervals, intervalsTable(given)),
+  marked,
 };
 
 function tiles({ caption, figures }) {
@@ -41,13 +44,29 @@ function tiles({ caption, figures }) {
   return h("div", { class: "tiles" }, h("h3", {}, h("bdi", {}, caption)), h("dl", {}, figures.map(tile)));
 }
 
+const named = new Map();
+
+/** A name for a part of the page that no other part has. */
+function unique(name) {
+  named.set(name, (named.get(name) ?? 0) + 1);
+  return named.get(name) > 1 ? `${name} (${named.get(name)})` : name;
+}
+
+const MARKS = ["much-worse", "worse", "better", "here"];
+
+function marked({ caption, note, pieces }) {
+  const piece = ([text, mark]) => (MARKS.includes(mark) ? h("mark", { class: mark }, text) : text);
+  return h("div", { class: "marked" }, h("h3", {}, h("bdi", {}, caption)), h("p", { class: "key" }, note),
+    h("div", { class: "text", dir: "auto", tabindex: "0", role: "region", "aria-label": unique(caption) }, pieces.map(piece)));
+}
+
 function table({ caption, columns, rows }) {
   const side = (at) => (rows.some((row) => typeof row[at] === "number" || row[at]?.words) ? "number" : null);
   const head = columns.map((name, at) => (name ? h("th", { scope: "col", class: side(at) }, h("bdi", {}, name)) : h("td", {})));
   const body = rows.map((row) => h("tr", {}, row.map((value, at) => (at === 0 ? rowName(value) : cell(value, side(at))))));
   return h(
     "div",
-    { class: "wide", role: "region", "aria-label": caption || "table", tabindex: "0" },
+    { class: columns.length > 4 ? "wide broad" : "wide", role: "region", "aria-label": unique(caption || "table"), tabindex: "0" },
     h("table", {}, caption ? h("caption", {}, caption) : null, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
   );
 }
@@ -78,18 +97,41 @@ function barsTable({ caption, series, labels, values, counts }) {
   return { kind: "table", caption, columns: ["", ...series], rows };
 }
 
-function histogramTable({ caption, unit, series, edges, counts, beyond, medians }) {
+function histogramTable({ caption, unit, series, edges, counts, beyond, medians, expected }) {
+  const chance = series.flatMap((name, of) => (expected[of] ? [{ name: `${name}: by chance, 95%`, ...expected[of] }] : []));
+  const between = ({ low, high }, at) => `${percent(low[at])} to ${percent(high[at])}`;
   const rows = edges.slice(1).map((end, at) => [
     `${NUMBER.format(edges[at])} to ${NUMBER.format(end)} ${unit}`,
     ...series.map((_, of) => counts[of][at]),
+    ...chance.map((band) => between(band, at)),
   ]);
-  rows.push([`more than ${NUMBER.format(edges.at(-1))} ${unit}`, ...beyond], ["median", ...medians]);
-  return { kind: "table", caption, columns: ["", ...series], rows };
+  const none = chance.map(() => null);
+  if (beyond.some((n) => n)) rows.push([`more than ${NUMBER.format(edges.at(-1))} ${unit}`, ...beyond, ...none]);
+  if (medians.some((value) => value !== null)) rows.push(["median", ...medians, ...none]);
+  return { kind: "table", caption, columns: ["", ...series, ...chance.map(({ name }) => name)], rows };
 }
 
 function pointsTable({ caption, series, of }) {
   const rows = series.map((name, at) => [name, of.filter((number) => number === at).length]);
   return { kind: "table", caption, columns: ["", "points"], rows };
+}
+
+function linesTable({ caption, x_name, series, x, y }) {
+  const places = [...new Set(x.flat())].sort((a, b) => a - b);
+  const rows = places.map((place) => [NUMBER.format(place), ...series.map((_, of) => estimate(y[of], x[of].indexOf(place)))]);
+  return { kind: "table", caption, columns: [x_name, ...series], rows };
+}
+
+function intervalsTable({ caption, series, labels, values }) {
+  const rows = labels.map((label, at) => [label, ...series.map((_, of) => estimate(values[of], at))]);
+  return { kind: "table", caption, columns: ["", ...series], rows };
+}
+
+/** A value with its interval in words; null where there is none. */
+function estimate({ low, middle, high }, at) {
+  if ((middle[at] ?? null) === null) return null;
+  const between = (low[at] ?? null) === null ? "" : ` (${NUMBER.format(low[at])} to ${NUMBER.format(high[at])})`;
+  return `${NUMBER.format(middle[at])}${between}`;
 }
 
 function percent(share) {

@@ -22,7 +22,8 @@ function chart(given, draw, figures) {
   new ResizeObserver(([{ contentRect }]) => redraw(Math.round(contentRect.width))).observe(place);
   window.addEventListener("beforeprint", () => redraw(PAPER));
   window.addEventListener("afterprint", () => redraw(place.clientWidth));
-  const legend = given.kind === "points" ? pointsLegend(given.series) : null;
+  const coloured = given.kind === "lines" || given.kind === "points";
+  const legend = coloured && given.series.length > 1 ? pointsLegend(given.series) : null;
   return h("figure", {}, caption, legend, place, h("details", {}, h("summary", {}, "The figures"), table(figures)));
 }
 
@@ -84,11 +85,15 @@ function drawBars({ series, labels, values, counts, upright }, width) {
   });
 }
 
-function drawHistogram({ unit, series, edges, counts, beyond, medians }, width) {
+function drawHistogram({ unit, series, edges, counts, beyond, medians, expected }, width) {
   const { facet, options, names, tall, of: panel } = divided(series, width);
   const totals = counts.map((bins, of) => bins.reduce((sum, n) => sum + n, 0) + beyond[of] || 1);
   const rows = counts.flatMap((bins, of) =>
     bins.map((n, at) => ({ panel: panel?.(of), from: edges[at], to: edges[at + 1], share: (100 * n) / totals[of], n })),
+  );
+  const chance = expected.flatMap((band, of) =>
+    band ? band.low.map((low, at) => ({ panel: panel?.(of), from: edges[at], to: edges[at + 1],
+      low: 100 * low, middle: 100 * band.middle[at], high: 100 * band.high[at] })) : [],
   );
   const middles = medians.flatMap((value, of) => (value === null ? [] : [{ panel: panel?.(of), value }]));
   const far = (row) => row.value > 0.7 * edges.at(-1);
@@ -106,6 +111,8 @@ function drawHistogram({ unit, series, edges, counts, beyond, medians }, width) 
       Plot.gridY({ ticks: 4 }),
       Plot.rectY(rows, { ...facet, x1: "from", x2: "to", y: "share", fill: "var(--accent)", inset: 0.5,
         title: (row) => `${NUMBER.format(row.from)} to ${NUMBER.format(row.to)}: ${NUMBER.format(row.n)}` }),
+      Plot.rectY(chance, { ...facet, x1: "from", x2: "to", y1: "low", y2: "high", fill: "currentColor", fillOpacity: 0.22 }),
+      Plot.ruleY(chance, { ...facet, x1: "from", x2: "to", y: "middle", stroke: "currentColor" }),
       Plot.ruleX(middles, { ...facet, x: "value", stroke: "currentColor", strokeDasharray: "4 3" }),
       Plot.text(middles.filter(far), { ...middle, textAnchor: "end", dx: -5 }),
       Plot.text(middles.filter((row) => !far(row)), { ...middle, textAnchor: "start", dx: 5 }),
@@ -115,7 +122,7 @@ function drawHistogram({ unit, series, edges, counts, beyond, medians }, width) 
   });
 }
 
-function drawPoints({ series, of, x, y, labels }, width) {
+function drawPoints({ series, of, x, y, labels, x_name, y_name, diagonal }, width) {
   const rows = of.map((number, at) => ({ number, x: x[at], y: y[at], label: `${series[number]}: ${labels[at]}` }));
   const marks = series.map((_, number) =>
     Plot.dot(rows.filter((row) => row.number === number), {
@@ -125,12 +132,73 @@ function drawPoints({ series, of, x, y, labels }, width) {
   );
   return Plot.plot({
     width,
-    height: Math.min(width, 620),
-    margin: 10,
-    style: { background: "none" },
-    x: { axis: null },
-    y: { axis: null },
-    marks,
+    height: Math.min(width, x_name ? 440 : 620),
+    ...(x_name ? { marginTop: 30, marginLeft: 45, marginBottom: 40 } : { margin: 10 }),
+    style: { background: "none", fontSize: "12px" },
+    x: x_name ? { label: x_name, ticks: 5, nice: true } : { axis: null },
+    y: y_name ? { label: y_name, ticks: 5, nice: true, grid: true } : { axis: null },
+    marks: diagonal ? [diagonalOf([...x, ...y]), ...marks] : marks,
+  });
+}
+
+/** The line x = y as far as these values go. */
+function diagonalOf(values) {
+  const ends = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+  return Plot.line(ends, { x: (value) => value, y: (value) => value, stroke: "currentColor", strokeDasharray: "4 3" });
+}
+
+function drawLines({ x_name, y_name, series, x, y, diagonal }, width) {
+  const colour = (number) => `var(--series-${number % 8})`;
+  const curves = series.map((name, of) =>
+    x[of].map((place, at) => ({ x: place, y: y[of].middle[at], low: y[of].low[at], high: y[of].high[at],
+      title: `${name}: ${NUMBER.format(place)}, ${estimate(y[of], at)}` })));
+  const banded = (curve) => curve.filter(({ low }) => (low ?? null) !== null);
+  const values = curves.flat().flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]);
+  const [least, most] = [values.reduce((a, b) => Math.min(a, b), Infinity), values.reduce((a, b) => Math.max(a, b), -Infinity)];
+  const zero = !diagonal && least <= most - least && most >= least - most;
+  return Plot.plot({
+    width,
+    height: Math.min(Math.max(0.75 * width, 240), 380),
+    marginTop: 30,
+    marginLeft: 50,
+    marginBottom: 40,
+    style: { background: "none", fontSize: "12px" },
+    x: { label: x_name, ticks: 5, nice: true },
+    y: { label: y_name, ticks: 5, nice: true, grid: true },
+    marks: [
+      diagonal ? diagonalOf([...values, ...x.flat()]) : null,
+      zero ? Plot.ruleY([0]) : null,
+      ...curves.map((curve, of) => Plot.areaY(banded(curve), { x: "x", y1: "low", y2: "high", fill: colour(of), fillOpacity: 0.18 })),
+      ...curves.map((curve, of) => Plot.line(curve, { x: "x", y: "y", stroke: colour(of), strokeWidth: 2 })),
+      ...curves.map((curve, of) => Plot.dot(curve, { x: "x", y: "y", r: 3.5, symbol: SYMBOLS[of % SYMBOLS.length],
+        stroke: colour(of), fill: colour(of), title: "title" })),
+    ],
+  });
+}
+
+function drawIntervals({ unit, series, labels, values }, width) {
+  const { facet, options, names, tall, of: panel } = divided(series, width);
+  const rows = values.flatMap(({ low, middle, high }, of) =>
+    labels.map((label, at) => ({ panel: panel?.(of), label, low: low[at], middle: middle[at], high: high[at],
+      title: `${label}: ${estimate(values[of], at)}` })));
+  const there = rows.filter(({ middle }) => middle !== null);
+  const names_ = (label) => short(label, 24);
+  return Plot.plot({
+    width,
+    height: 70 + (24 * labels.length + 20) * tall,
+    marginTop: 30,
+    marginBottom: 40,
+    marginLeft: 12 + 6.8 * Math.min(Math.max(...labels.map((label) => label.length)), 24),
+    style: { background: "none", fontSize: "12px" },
+    ...options,
+    x: { label: unit, ticks: 4, nice: true, grid: true },
+    y: { domain: labels, label: null, tickFormat: names_, tickSize: 0 },
+    marks: [
+      Plot.ruleX([0]),
+      Plot.ruleY(there.filter(({ low }) => low !== null), { ...facet, y: "label", x1: "low", x2: "high", stroke: "var(--accent)", strokeWidth: 2 }),
+      Plot.dot(there, { ...facet, y: "label", x: "middle", r: 4, fill: "var(--accent)", title: "title" }),
+      ...names,
+    ],
   });
 }
 
