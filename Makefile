@@ -37,7 +37,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,ray,s3,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,datatrove,ray,s3,dev]'
 	touch $@
 
 demo: install
