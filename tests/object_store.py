@@ -26,6 +26,7 @@ class ObjectStore:
         self.asked: Counter[str] = Counter()
         self.faults = 0
         self._store = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.Lock()  # moto lists and deletes without one, and creates only what is not there
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -80,4 +81,5 @@ class ObjectStore:
             self.faults += 1
             request.get_data()
             return fault(environ, start)
-        return self._store(environ, start)  # type: ignore[no-any-return]
+        with self._one_at_a_time:
+            return list(self._store(environ, start))
