@@ -119,6 +119,7 @@ class Client:
                 self._note(error)
                 raise
 
+        is_back = False
         while True:
             try:
                 return await _retrying(attempt)
@@ -128,7 +129,9 @@ class Client:
                     raise StopError(f"The engine has given no answer for {silent_s:.0f} seconds: {error}") from error
                 still_busy = error.busy and time.monotonic() - started <= self._patience_s
                 if not still_busy and await self.engine.alive():
-                    raise
+                    if is_back or not isinstance(error, UnreachableError):
+                        raise
+                    is_back = True  # it may have been away all the time, and never have seen this request
 
     def _note(self, error: TryAgainError) -> None:
         self.errors[error_class(error)] += 1

@@ -18,8 +18,8 @@ SAME_PAIR = 0.1
 """Five pairs make ten pairs of siblings: one of ten alike is a doubled pair in every document."""
 
 SIBLING_JACCARD = 0.25
-"""Retellings share names and set phrases, a few hundredths of their runs of three words; a quarter shared is a copy
-with changes."""
+"""Reasoned, not measured on a real model: retellings share names and set phrases; with a quarter of their runs of three
+words in common, one is the other with changes."""
 
 NEW_TRIGRAMS = 0.3
 """Fewer new runs of three words than this: most of the text is its original's."""
@@ -33,7 +33,8 @@ VENDI_RATIO = 0.5
 subject."""
 
 DECLINE = 0.2
-"""From the first three tenths to the last three. Tenths of 1,000 rows differ by a few hundredths by chance."""
+"""From the first three tenths to the last three. Reasoned, not measured: well above what tenths of some hundred rows
+differ by chance."""
 
 EDGE = 3
 DECLINING = {
