@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab bench-losses bench-pack
+	bench-judge bench-lab bench-losses bench-pack bench-executors
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
 	@echo "make bench-prefix what it saves to put the document first"
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
+	@echo "make bench-executors how a run grows with workers, what Ray costs (ARGS=--million: memory over 1,000,000 documents)"
 	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
 	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
 	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
@@ -150,6 +151,9 @@ bench-model: install
 
 bench-pairs: install
 	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
+
+bench-executors: install
+	$(BIN)/python benchmarks/executors.py $(ARGS)
 
 bench-judge: install
 	$(BIN)/python benchmarks/judge.py $(INPUT) $(ARGS)

@@ -124,6 +124,7 @@ def memory(place: Path, documents: int) -> None:
 
 
 def main() -> None:
+    """Read the flags and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)

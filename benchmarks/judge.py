@@ -19,6 +19,7 @@ from mga.lab.sample import sample_documents, write_sample
 
 
 def main() -> None:
+    """Ask the judge and print what it is worth."""
     parser = argparse.ArgumentParser()
     parser.add_argument("input")
     parser.add_argument("--documents", type=int, default=40)

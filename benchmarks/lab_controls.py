@@ -21,6 +21,7 @@ from mga.words import keywords, sentences
 
 
 def main() -> None:
+    """Place texts of known origin beside the originals and print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--documents", type=int, default=200)

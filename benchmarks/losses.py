@@ -29,6 +29,7 @@ def texts(path: Path, limit: int | None) -> list[str]:
 
 
 def speed(arguments: argparse.Namespace) -> None:
+    """Tokens per second beside the bare forward pass."""
     import torch
     import transformers
 
@@ -127,6 +128,7 @@ def llama_losses(model: Path, sequences: list[Any], vocabulary: int) -> np.ndarr
 
 
 def llamacpp(arguments: argparse.Namespace) -> None:
+    """Losses and perplexity beside llama.cpp's own."""
     from mga.engines.llamacpp.embedded_model import fetch
     from mga.evaluate.scoring import load
 
@@ -156,6 +158,7 @@ def plain(differences: list[float], share: float, k: float) -> int:
 
 
 def search(arguments: argparse.Namespace) -> None:
+    """The search for first anomalies beside the formula in plain Python."""
     from mga.evaluate.positions import Rule, first_anomalies
 
     documents, tokens = arguments.documents or 10_000, arguments.tokens
@@ -184,6 +187,7 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def planted(arguments: argparse.Namespace) -> None:
+    """What the search finds of planted steps, and in noise."""
     from mga.evaluate.histogram import position_figures
     from mga.evaluate.positions import Rule, first_anomalies, normalised
 
@@ -211,6 +215,7 @@ def planted(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Read the flags and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "llamacpp", "search", "planted"])
     parser.add_argument("model", type=Path, nargs="?")

@@ -20,6 +20,7 @@ OPENED = 5
 
 
 def main() -> None:
+    """Write the page of a run, open it in Chromium and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import orjson
 import tenacity
+from filelock import FileLock, Timeout
 from upath import UPath
 
 from mga.engine_uri import public_uri
@@ -80,6 +81,20 @@ def create(path: Place, data: bytes) -> bool:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
     return True
+
+
+def take(folder: Path) -> FileLock:
+    """Make a folder and take it for this process alone, until the lock is released. Raises InputError when another
+    one has it, or it cannot be written."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"Another mga process is working in {folder}; wait for it or stop it.") from None
+    except OSError as error:
+        raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from error
+    return lock
 
 
 def exists(path: Place) -> bool:

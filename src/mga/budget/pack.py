@@ -15,8 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from mga.budget.draw import Histogram, Shelves, Times, draws, read_part
 from mga.budget.held_out import held_out_set
 from mga.budget.plan import Plan, plan
@@ -29,7 +27,7 @@ from mga.config import differences
 from mga.corpus.files import ordered
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
-from mga.store import read_json, write_atomically, write_json
+from mga.store import read_json, take, write_atomically, write_json
 
 Say = Callable[[str], None]
 
@@ -65,14 +63,7 @@ def _check(recipe: Recipe) -> None:
 @contextmanager
 def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
     """Take the folder for this process, new or with the same work begun."""
-    lock = FileLock(out / ".lock")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"Another mga process is working in {out}; wait for it or stop it.") from None
-    except OSError as error:
-        raise InputError(f"Cannot write in {out}: {error.strerror}; choose another --out.") from error
+    lock = take(out)
     try:
         record = out / "pack.json"
         described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})

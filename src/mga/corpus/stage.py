@@ -23,14 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
-from filelock import FileLock, Timeout
 
 from mga.config import differences
 from mga.corpus.files import Batch, Corpus, is_parquet
 from mga.documents import JSONL_ENDINGS, InputFile
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
-from mga.store import committed, read_json, write_json
+from mga.store import committed, read_json, take, write_json
 
 ROW_GROUP_BYTES = 64 << 20
 WHY = ("reason", "detail")
@@ -69,7 +68,6 @@ class Stage:
         self.corpus = corpus
         self.settings = {**settings, "text_key": corpus.text_key, "only_report": only_report}
         self._only_report = only_report
-        self._lock = FileLock(folder / ".lock")
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -78,18 +76,12 @@ class Stage:
         Raises InputError when it holds something else, another corpus or other settings, or is in use.
         """
         self._refuse_overlaps()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"Another mga process is working in {self.folder}; wait for it or stop it.") from None
-        except OSError as error:
-            raise InputError(f"Cannot write in {self.folder}: {error.strerror}; choose another --out.") from error
+        lock = take(self.folder)
         try:
             self._begin()
             yield
         finally:
-            self._lock.release()
+            lock.release()
 
     def _refuse_overlaps(self) -> None:
         """Raise InputError when writing would touch the corpus, or one file of it would be written over another."""

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from mga.config import differences
 from mga.corpus.files import Corpus
@@ -30,7 +29,7 @@ from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.evaluate.scoring import Encoded, Scorer, TokenScores
 from mga.evaluate.texts import Text, check_columns, texts_of
-from mga.store import read_json, write_atomically, write_json
+from mga.store import read_json, take, write_atomically, write_json
 
 RECORD = "losses.json"
 SHARD_CHARACTERS = {"cpu": 1 << 18, "cuda": 1 << 22}
@@ -153,14 +152,7 @@ def _loss_row(name: str, documents: float, tokens: float, loss: float, size: flo
 
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
-    lock = FileLock(out / ".lock")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"Another mga process is working in {out}; wait for it or stop it.") from None
-    except OSError as error:
-        raise InputError(f"Cannot write in {out}: {error.strerror}; choose another --out.") from error
+    lock = take(out)
     try:
         yield
     finally:

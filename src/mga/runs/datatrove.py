@@ -41,6 +41,7 @@ from mga.records import Document, Outcome
 from mga.runs.on_this_machine import context_of, open_clients
 from mga.words import has_words
 
+LOOK_EVERY_S = 0.2
 SHARDS_AHEAD = 2  # expanded, and waiting for the step behind
 
 _Finished = tuple[list[Outcome], dict[str, DatatroveDocument]]
@@ -123,6 +124,7 @@ class Expand(PipelineStep):  # type: ignore[misc]
             places = asyncio.Semaphore(writer.engine.documents_in_flight)
             stopping = asyncio.Event()
             before: asyncio.Task[None] | None = None
+            obeying = asyncio.create_task(_obey(stop, stopping))
             async with asyncio.TaskGroup() as group:
                 index = first = 0
                 while not stop.is_set() and (taken := await asyncio.to_thread(list, islice(data, config.shard_size))):
@@ -136,6 +138,7 @@ class Expand(PipelineStep):  # type: ignore[misc]
                     before = group.create_task(_put_down(expanding, sources, before, results, journal, stop))
                     await admitted.wait()
                     index += 1
+            obeying.cancel()
 
     def _usable(self, sources: dict[str, DatatroveDocument]) -> Iterator[Document]:
         for position, source in sources.items():
@@ -143,6 +146,13 @@ class Expand(PipelineStep):  # type: ignore[misc]
                 yield Document(str(source.id), source.text, position)
             else:
                 self.stat_update("skipped_empty_text")
+
+
+async def _obey(stop: threading.Event, stopping: asyncio.Event) -> None:
+    """Let nothing new in when the step behind wants no more."""
+    while not stop.is_set():  # noqa: ASYNC110 - an event of threads
+        await asyncio.sleep(LOOK_EVERY_S)
+    stopping.set()
 
 
 async def _put_down(

@@ -144,8 +144,9 @@ class Run:
         for name in ("engine", "judge_engine", "input"):
             if settings[name] != config.model_dump(mode="json")[name]:
                 raise InputError(
-                    f"The {name.replace('_', '-')} has a password or key in its address, which workers elsewhere would "
-                    "need and no file may hold; put it into the environment (see the README on secrets)."
+                    f"The {name.replace('_', '-')} has what may be a password or key (in its address, or in "
+                    "args of its command), which workers elsewhere would need and no file may hold. Keys go "
+                    "into MGA_API_KEY."
                 )
         path = self.folder / "settings.json"
         submitted = {"directory": str(Path.cwd()), "settings": settings}

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
@@ -67,10 +67,12 @@ def shard_rows(rows: int, size: int) -> list[int]:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """Neighbouring shards taken as one: seconds at speed 1 that are left, and of them for a shard."""
+    """Neighbouring shards taken as one: seconds at speed 1 that are left, and of them for a shard. `since`: when it was
+    abandoned."""
 
     seconds: float
     shard_s: float
+    since: float = 0.0
 
     @property
     def is_bulk(self) -> bool:
@@ -80,13 +82,13 @@ class _Part:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """`looks`: when it first looked at the claim of a worker that was dead."""
+    """`watches`: since when it looks at the claims of others, which it does once no shard is free."""
 
     speed: float
     dies: float
     part: _Part | None = None
     began: float = 0.0
-    looks: dict[_Part, float] = field(default_factory=dict)
+    watches: float = math.inf
 
 
 def draw_worker(fleet: Fleet, rng: Random) -> tuple[float, float]:
@@ -114,7 +116,7 @@ class _Course:
         self._fleet, self._drawn = fleet, workers_of(seed)
         self._queue = deque(_parts(job, fleet.workers, Random(seed)))
         self._open = len(self._queue)
-        self._abandoned: list[_Part] = []
+        self._abandoned: deque[_Part] = deque()  # the oldest first
         self._events: list[tuple[float, int, _Worker]] = []
         self._order = 0
         self._idle: set[_Worker] = set()
@@ -158,16 +160,16 @@ class _Course:
             self._idle.add(worker)
             if math.isfinite(worker.dies):
                 self._at(worker.dies, worker)
-            for look in worker.looks.values():
-                self._at(max(now, look + self._fleet.lease_s), worker)
+        if self._abandoned:
+            self._at(self._ready(worker), worker)
 
     def _watched(self, worker: _Worker, now: float) -> _Part | None:
-        worker.looks = {part: worker.looks.get(part, now) for part in self._abandoned}
-        for part, look in worker.looks.items():
-            if now >= look + self._fleet.lease_s:
-                self._abandoned.remove(part)
-                return part
-        return None
+        worker.watches = min(worker.watches, now)
+        return self._abandoned.popleft() if self._abandoned and now >= self._ready(worker) else None
+
+    def _ready(self, worker: _Worker) -> float:
+        """When a worker knows that the oldest abandoned shard is one."""
+        return max(worker.watches, self._abandoned[0].since) + self._fleet.lease_s
 
     def _end(self, worker: _Worker, part: _Part) -> float:
         around = self._fleet.between_s * max(1.0, part.seconds / part.shard_s)
@@ -200,9 +202,9 @@ class _Course:
             self._queue.appendleft(_Part(others * part.shard_s, part.shard_s))
             self._open += 1
             part.seconds -= others * part.shard_s
+        part.since = now
         self._abandoned.append(part)
         for idle in self._idle:
-            idle.looks[part] = now
             self._at(now + self._fleet.lease_s, idle)
 
 
