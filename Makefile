@@ -56,7 +56,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,transformers,dev]' accelerate
+	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,train,quantize,evaluate,dev]'
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
