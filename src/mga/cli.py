@@ -23,6 +23,7 @@ from mga.verbs.looking import export, show, status
 from mga.verbs.losses import losses
 from mga.verbs.patterns import patterns
 from mga.verbs.plan import plan
+from mga.verbs.pretrain import pretrain
 from mga.verbs.report import report
 from mga.verbs.sample import sample
 from mga.verbs.top import top
@@ -38,7 +39,7 @@ app = typer.Typer(
 
 CARRYING = (expand, worker, status, top, show, report, export, lab, plan, tune_engine)
 WHOLE_CORPORA = (clean, patterns, dedup, decontaminate, diversity)
-MODELS = (losses, sample, collapse, collapse_generations)
+MODELS = (pretrain, losses, sample, collapse, collapse_generations)
 VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)
