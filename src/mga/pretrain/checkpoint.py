@@ -5,8 +5,8 @@ state/step-0000100/         weights, optimizer, random numbers, by torch.distrib
                             can read what another number has written
 """
 
-import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ def save_state(folder: Path, step: int, model: Any, optimizer: Any, processes: P
         folder.mkdir(parents=True, exist_ok=True)
     processes.wait()
     weights, moments = get_state_dict(model, optimizer)
-    dcp.save(
-        {"model": weights, "optimizer": moments, "random": torch.get_rng_state()},
-        checkpoint_id=str(beside),
-        no_dist=processes.count == 1,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.save(
+            {"model": weights, "optimizer": moments, "random": torch.get_rng_state()},
+            checkpoint_id=str(beside),
+            no_dist=processes.count == 1,
+        )
     processes.wait()
     if processes.first:
         write_json(beside / "step.json", {"step": step})
@@ -65,12 +67,14 @@ def load_state(folder: Path, step: int, model: Any, optimizer: Any, processes: P
     weights, moments = get_state_dict(model, optimizer)
     held = {"model": weights, "optimizer": moments, "random": torch.get_rng_state()}
     try:
-        dcp.load(held, checkpoint_id=str(place), no_dist=processes.count == 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.load(held, checkpoint_id=str(place), no_dist=processes.count == 1)
     except Exception as error:  # of many kinds, by what is damaged
         said = str(error).strip().splitlines()
         raise StopError(
-            f"The state {place} cannot be read ({said[0] if said else type(error).__name__}); remove it to go on from an "
-            "earlier one."
+            f"The state {place} cannot be read ({said[0] if said else type(error).__name__}); remove it, to go on from "
+            "an earlier one."
         ) from error
     set_state_dict(model, optimizer, model_state_dict=held["model"], optim_state_dict=held["optimizer"])
     torch.set_rng_state(held["random"])
@@ -134,7 +138,7 @@ def cut_log(path: Path, step: int) -> None:
             continue  # a line that a kill has cut off
     beside = path.with_name(f".{path.name}.writing")
     beside.write_bytes(b"".join(line + b"\n" for line in kept))
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def last_step(folder: Path) -> int | None:

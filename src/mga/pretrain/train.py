@@ -141,7 +141,7 @@ def _folder(out: Path, config: PretrainConfig, plan: Outline, processes: Process
     lock = take(out) if processes.first else None
     try:
         path = out / "pretrain.json"
-        apart = {"note": True, "log": True, "data": {"packed"}, "checkpoints": {"keep"}}  # what decides no result
+        apart: Any = {"note": True, "log": True, "data": {"packed"}, "checkpoints": {"keep"}}  # what decides no result
         deciding = config.model_dump(mode="json", exclude=apart)
         identity = {"settings": deciding, "data": plan.data.fingerprint}
         if path.exists():
@@ -179,8 +179,7 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
     step = _begin(config, plan, out, model, optimizer, processes, say)
     log = _Log(out, step, config.log.tensorboard, processes)
     stopped = _StopAsked()
-    each = settings.batch_sequences // processes.count
-    batches = _batches(data, settings.batch_sequences, step, plan.steps, processes, settings.micro_batch or each, config)
+    batches = _batches(config, data, range(step, plan.steps), processes)
     flops = flops_per_token(plan.llama, plan.parameters, data.sequence)
     peak = peak_flops(processes.device)
     since, since_step = time.monotonic(), step
@@ -318,10 +317,10 @@ def _begin(
     return step
 
 
-def _batches(
-    data: Data, count: int, begin: int, end: int, processes: Processes, micro: int, config: PretrainConfig
-) -> Iterator[list[Batch]]:
+def _batches(config: PretrainConfig, data: Data, steps: range, processes: Processes) -> Iterator[list[Batch]]:
     """For each step, this process's micro-batches; those of the next step are read meanwhile."""
+    count = config.training.batch_sequences
+    micro = config.training.micro_batch or max(count // processes.count, 1)
     shares(0, count, processes.count, micro)  # refuses what cannot be divided before anything is read
 
     def read(step: int) -> list[Batch]:
@@ -329,10 +328,10 @@ def _batches(
         return [read_batch(data.train, some, config.data.mask_documents) for some in mine]
 
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, begin)
-        for step in range(begin, end):
+        ahead = reader.submit(read, steps.start)
+        for step in steps:
             ready = ahead.result()
-            if step + 1 < end:
+            if step + 1 < steps.stop:
                 ahead = reader.submit(read, step + 1)
             yield ready
 
@@ -351,9 +350,7 @@ def _loss(model: Any, batch: Batch, z_loss: float, processes: Processes, dtype: 
     return loss, z_loss * logits[labels != IGNORED].logsumexp(-1).square().sum()
 
 
-def validate(
-    model: Any, data: Data, config: PretrainConfig, processes: Processes, dtype: Any
-) -> dict[str, float]:
+def validate(model: Any, data: Data, config: PretrainConfig, processes: Processes, dtype: Any) -> dict[str, float]:
     """Mean loss of a token, in nats, on the first held-out sequences of each source."""
     import torch
 

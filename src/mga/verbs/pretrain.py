@@ -18,9 +18,12 @@ def pretrain(
 
     Give the same command again to go on where it was stopped.
     """
+    import os
+
     from mga.errors import InputError
     from mga.pretrain.config import load_config
 
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     try:
         import torch  # noqa: F401
         import transformers
