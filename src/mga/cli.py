@@ -17,6 +17,7 @@ from mga.verbs.collapse_generations import collapse_generations
 from mga.verbs.decontaminate import decontaminate
 from mga.verbs.dedup import dedup
 from mga.verbs.diversity import diversity
+from mga.verbs.evaluate import evaluate
 from mga.verbs.expand import expand, worker
 from mga.verbs.lab import lab
 from mga.verbs.looking import export, show, status
@@ -39,7 +40,7 @@ app = typer.Typer(
 
 CARRYING = (expand, worker, status, top, show, report, export, lab, plan, tune_engine)
 WHOLE_CORPORA = (clean, patterns, dedup, decontaminate, diversity)
-MODELS = (pretrain, losses, sample, collapse, collapse_generations)
+MODELS = (pretrain, evaluate, losses, sample, collapse, collapse_generations)
 VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)
