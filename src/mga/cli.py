@@ -27,6 +27,7 @@ from mga.verbs.plan import plan
 from mga.verbs.pretrain import pretrain
 from mga.verbs.report import report
 from mga.verbs.sample import sample
+from mga.verbs.study import study
 from mga.verbs.top import top
 from mga.verbs.tune_engine import tune_engine
 
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 CARRYING = (expand, worker, status, top, show, report, export, lab, plan, tune_engine)
 WHOLE_CORPORA = (clean, patterns, dedup, decontaminate, diversity)
-MODELS = (pretrain, evaluate, losses, sample, collapse, collapse_generations)
+MODELS = (pretrain, evaluate, study, losses, sample, collapse, collapse_generations)
 VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)

@@ -153,7 +153,12 @@ def ask(model: Any, tasks: Sequence[Any], limit: int | None) -> list[dict[str, A
     named = {task.task_name: task for task in tasks}
     try:
         found = evaluate(model, named, limit=limit, log_samples=True, bootstrap_iters=0, verbosity="ERROR")
-    except (ValueError, IndexError, AssertionError) as error:
+    except AssertionError as error:
+        raise InputError(
+            f"The harness cannot ask {tasks[0].task_name}: an answer is longer than the {model.max_length} tokens "
+            "that the model reads."
+        ) from error
+    except (ValueError, IndexError) as error:
         raise StopError(f"The harness cannot ask {tasks[0].task_name}: {' '.join(str(error).split())[:300]}") from error
     rows = []
     for task in tasks:

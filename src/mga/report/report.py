@@ -15,6 +15,7 @@ from mga.report.page import GENERATOR, page
 from mga.report.recipe import recipe
 from mga.report.scan import Scan, scan
 from mga.report.source import Source, names_of, sources_of
+from mga.report.study import study
 from mga.report.subjects import Subjects, subjects_of
 from mga.store import Place, write_atomically
 
@@ -89,6 +90,8 @@ def _of_models(subjects: Subjects) -> list[Section]:
         found += collapse(figures, number, name if len(subjects.collapses) > 1 else "")
     for number, (name, record) in enumerate(subjects.generations.items(), 1):
         found.append(detectors(record, number, name if len(subjects.generations) > 1 else ""))
+    for number, (name, record) in enumerate(subjects.studies.items(), 1):
+        found += study(record, number, name if len(subjects.studies) > 1 else "")
     return found
 
 
@@ -103,4 +106,6 @@ def _note(subjects: Subjects, sources: Sequence[Source]) -> str:
         real, synt = (figures["models"][key]["folder"] for key in ("real", "synt"))
         notes.append(f"mga collapse: {real} (trained on real text) and {synt} (on synthetic text)")
     notes += [f"mga collapse-generations: {len(of['models'])} models" for of in subjects.generations.values()]
+    for figures in subjects.studies.values():
+        notes.append(f"mga study: {figures['trainings']['done']} of {figures['trainings']['of']} trainings")
     return "; ".join(notes)

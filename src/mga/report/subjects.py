@@ -19,12 +19,14 @@ _VERSION = 1
 @dataclass(slots=True)
 class Subjects:
     """`folders` of runs and stages (a laboratory's: its variants' runs, in their order), the `comparison` of a
-    laboratory, and by name what `mga collapse` (`collapses`) and `mga collapse-generations` have written."""
+    laboratory, and by name what `mga collapse` (`collapses`), `mga collapse-generations` (`generations`) and
+    `mga study` (`studies`) have written."""
 
     folders: list[Place] = field(default_factory=list)
     comparison: Figures | None = None
     collapses: dict[str, Figures] = field(default_factory=dict)
     generations: dict[str, Figures] = field(default_factory=dict)
+    studies: dict[str, Figures] = field(default_factory=dict)
 
 
 def subjects_of(given: Sequence[Place]) -> Subjects:
@@ -49,6 +51,10 @@ def subjects_of(given: Sequence[Place]) -> Subjects:
             found.folders = [place / "runs" / variant for variant in found.comparison["settings"]["variants"]]
         elif exists(place / "generations.json"):
             found.generations[name] = _figures(place / "generations.json")
+        elif exists(place / "study.json"):
+            found.studies[name] = _figures(place / "study.json")
+            if "rows" not in found.studies[name]:
+                raise InputError(f"No training of the study {place} is done yet.")
         else:
             found.folders.append(place)
     return found

@@ -1,0 +1,261 @@
+"""Strategies × sizes × seeds: pack, pretrain, evaluate, compare. Read `study` first: it is the table of contents.
+
+study.json          settings; with rows, curves, differences and their reading once anything is done
+tokenizer/          learned of the originals, where none is given
+packs/STRATEGY-SEED/       runs/STRATEGY-SIZE-SEED/       evaluations/STRATEGY-SIZE-SEED/
+held-out/SEED.jsonl held-out passages of the originals, to be continued
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from mga.benchmarks.evaluate import Settings as EvaluationSettings
+from mga.benchmarks.evaluate import evaluate, score_of
+from mga.benchmarks.signals import SMOOTH
+from mga.budget.held_out import HeldOutSet, held_out_set, id_hash
+from mga.budget.pack import pack
+from mga.budget.packed import open_packed
+from mga.budget.recipe import Recipe, Source
+from mga.budget.texts import batches_of, corpus_of, texts_of
+from mga.budget.tokenizer import Tokenizer, load_tokenizer
+from mga.config import differences as changed_settings
+from mga.corpus.files import open_corpus
+from mga.engine_uri import public_uri
+from mga.errors import InputError
+from mga.pretrain.train import pretrain
+from mga.store import read_json, take, write_atomically, write_json
+from mga.study.compare import curves, differences, reading
+from mga.study.settings import Run, StudySettings
+
+Say = Callable[[str], None]
+OF_THE_BUDGET = 0.98
+"""Trained on: packing makes a few sequences more or less of each strategy, and all are to have equally many steps."""
+TOKENIZER_TEXT = 50_000_000
+"""Characters that a tokenizer is learned of."""
+
+
+def study(settings: StudySettings, out: Path, only: str, workers: int, say: Say) -> dict[str, Any]:
+    """Carry out a study in the folder `out`, or go on there; `only` (a pattern of STRATEGY-SIZE-SEED) does some of the
+    trainings, so that machines can share them. Returns what study.json holds.
+
+    Raises InputError when the folder holds another study, or no training is called so.
+    """
+    chosen = [run for run in settings.runs() if fnmatch.fnmatchcase(run.name, only)]
+    if not chosen:
+        names = ", ".join(run.name for run in settings.runs()[:4])
+        raise InputError(f"No training is called {only}; the first are {names}.")
+    _begin(settings, out)
+    tokenizer = _tokenizer(settings, out)
+    for run in chosen:
+        if _has_results(out, run):
+            continue
+        say(f"── {run.name}")
+        packed = _pack(settings, run, tokenizer, out, workers, say)
+        pretrain(_pretraining(settings, run, packed), out / "runs" / run.name, say)
+        _evaluate(settings, run, tokenizer, out, say)
+    return gather(settings, out)
+
+
+def _begin(settings: StudySettings, out: Path) -> None:
+    identity = settings.model_dump(mode="json", exclude={"note"})
+    for source in identity["source"]:
+        source["paths"] = [public_uri(path) for path in source["paths"]]
+    lock = take(out)
+    try:
+        path = out / "study.json"
+        if not path.exists():
+            write_json(path, {"settings": identity, "mga": version("mga")})
+            return
+        held = read_json(path)["settings"]
+        if changed := changed_settings(held, orjson.loads(orjson.dumps(identity))):
+            raise InputError(f"{out} is another study: {'; '.join(changed)}. Choose another --out.")
+    finally:
+        lock.release()
+
+
+def _tokenizer(settings: StudySettings, out: Path) -> str:
+    """Where the tokenizer lies, learned of the originals that are not held out for any seed, if none is given."""
+    if not settings.tokenizer.startswith("train:"):
+        return settings.tokenizer
+    folder = out / "tokenizer"
+    lock = take(folder)
+    try:
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            size = int(settings.tokenizer.removeprefix("train:"))
+            write_atomically(path, _learned(_originals(settings), size).encode())
+        return str(path)
+    finally:
+        lock.release()
+
+
+def _learned(texts: Iterator[str], size: int) -> str:
+    """The definition of a byte-level BPE tokenizer of so many tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    return str(made.to_str())
+
+
+def _originals(settings: StudySettings) -> Iterator[str]:
+    """Texts of the originals that every seed trains on, up to TOKENIZER_TEXT characters."""
+    recipes = [_held_out_recipe(settings, seed) for seed in settings.seeds]
+    rules = [held_out_set(recipe) for recipe in recipes]
+    read = 0
+    for source in settings.source:
+        for text, name in _rows(source) if source.expands is None else ():
+            if any(_is_held_out(rule, name) for rule in rules):
+                continue
+            yield text
+            read += len(text)
+            if read > TOKENIZER_TEXT:
+                return
+
+
+def _rows(source: Source) -> Iterator[tuple[str, str]]:
+    """Text and source document of every row."""
+    corpus = corpus_of(source)
+    for file in corpus.files:
+        for batch in batches_of(source, corpus, file):
+            texts = texts_of(source, batch, file.name)
+            yield from zip(texts.texts, texts.sources, strict=True)
+
+
+def _is_held_out(rule: HeldOutSet, name: str) -> bool:
+    return bool(rule.holds(np.array([id_hash(name, rule.seed)], np.uint64))[0])
+
+
+def _held_out_recipe(settings: StudySettings, seed: int) -> Recipe:
+    """All sources under the rule of held-out documents, whatever a strategy takes of them."""
+    everything = settings.strategy[0].model_copy(update={"sources": tuple(s.name for s in settings.source)})
+    return settings.recipe(everything, seed, settings.tokenizer)
+
+
+def _pack(settings: StudySettings, run: Run, tokenizer: str, out: Path, workers: int, say: Say) -> Path:
+    folder = out / "packs" / f"{run.strategy.name}-{run.seed}"
+    folder.parent.mkdir(exist_ok=True)
+    recipe = settings.recipe(run.strategy, run.seed, tokenizer)
+    pack(recipe, _loaded(tokenizer, settings), folder, workers, say)
+    return folder
+
+
+def _loaded(tokenizer: str, settings: StudySettings) -> Tokenizer:
+    return load_tokenizer(tokenizer, settings.pack.separator)
+
+
+def _pretraining(settings: StudySettings, run: Run, packed: Path) -> Any:
+    """The same steps for all strategies. Raises InputError when too little was packed for them."""
+    batch = int(settings.training["batch_sequences"])
+    steps = int(OF_THE_BUDGET * settings.budget // (batch * settings.sequence))
+    have = len(open_packed(packed)) // batch
+    if not 1 <= steps <= have:
+        raise InputError(
+            f"Strategy {run.strategy.name}: {have} steps of {batch} sequences were packed, {max(steps, 1)} are needed; "
+            "choose another budget, or smaller batches."
+        )
+    return settings.pretraining(run, packed, steps)
+
+
+def _evaluate(settings: StudySettings, run: Run, tokenizer: str, out: Path, say: Say) -> None:
+    asked = settings.evaluation
+    own = None
+    if asked.own:
+        own = open_corpus([str(_held_out_texts(settings, run.seed, out))], "text", "id")
+    if own is None and not asked.tasks:
+        (out / "evaluations" / run.name).mkdir(parents=True, exist_ok=True)
+        write_json(out / "evaluations" / run.name / "evaluation.json", {"results": []})
+        return
+    folder = out / "evaluations" / run.name
+    folder.parent.mkdir(exist_ok=True)
+    data = Path(asked.data) if asked.data else None
+    limit = EvaluationSettings(limit=asked.limit, seed=run.seed)
+    evaluate([out / "runs" / run.name], folder, asked.tasks, data, own, limit, say)
+
+
+def _held_out_texts(settings: StudySettings, seed: int, out: Path) -> Path:
+    """Held-out passages of the originals, equally many of each source as far as there are."""
+    path = out / "held-out" / f"{seed}.jsonl"
+    if path.exists():
+        return path
+    path.parent.mkdir(exist_ok=True)
+    rule = held_out_set(_held_out_recipe(settings, seed))
+    originals = [source for source in settings.source if source.expands is None]
+    each = -(-settings.evaluation.own // len(originals))
+    lines = []
+    for source in originals:
+        held = [(text, name) for text, name in _rows(source) if _is_held_out(rule, name)]
+        held.sort(key=lambda row: id_hash(row[1], seed + 1))
+        lines += [orjson.dumps({"id": name, "text": text, "source": source.name}) for text, name in held[:each]]
+    if not lines:
+        raise InputError("No document is held out: set pack.held_out, or evaluation.own = 0.")
+    write_atomically(path, b"\n".join(lines) + b"\n")
+    return path
+
+
+def _has_results(out: Path, run: Run) -> bool:
+    path = out / "evaluations" / run.name / "evaluation.json"
+    return path.exists() and "results" in read_json(path)
+
+
+def gather(settings: StudySettings, out: Path) -> dict[str, Any]:
+    """Figures of all trainings that are done, their curves and differences, written to study.json."""
+    done = [run for run in settings.runs() if _has_results(out, run)]
+    rows = [row for run in done for row in _figures(settings, run, out)]
+    strategies = [one.name for one in settings.strategy]
+    found = differences(rows, strategies[0])
+    lock = take(out)
+    try:
+        record = {
+            **read_json(out / "study.json"),
+            "trainings": {"done": len(done), "of": len(settings.runs())},
+            "plans": {one.name: _shares(out, one.name, settings.seeds) for one in settings.strategy},
+            "rows": rows,
+            "curves": curves(rows),
+            "differences": found,
+            "reading": reading(found, strategies),
+        }
+        write_json(out / "study.json", record)
+    finally:
+        lock.release()
+    return record
+
+
+def _shares(out: Path, strategy: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """What a strategy has made of each source: unique tokens, epochs, tokens, of the first seed that was packed."""
+    for seed in seeds:
+        path = out / "packs" / f"{strategy}-{seed}" / "pack.json"
+        if path.exists() and "plan" in (record := read_json(path)):
+            return [{"source": name, **share} for name, share in record["plan"].items()]
+    return []
+
+
+def _figures(settings: StudySettings, run: Run, out: Path) -> Iterator[dict[str, Any]]:
+    about = {"strategy": run.strategy.name, "size": run.size.name, "seed": run.seed}
+    lines = [orjson.loads(line) for line in (out / "runs" / run.name / "log.jsonl").read_bytes().splitlines()]
+    originals = {source.name for source in settings.source if source.expands is None}
+    for line in lines:
+        for name, loss in line.get("validation", {}).items():
+            if name in originals:
+                yield {**about, "tokens": line["tokens"], "measure": f"{name} loss", "value": loss}
+    results = read_json(out / "evaluations" / run.name / "evaluation.json")["results"]
+    for task, all_ in groupby(results, key=lambda row: row["task"]):
+        for row in all_:
+            if row["metric"] in (score_of(task), *SMOOTH):
+                measure = f"{task} {row['metric']}"
+                yield {**about, "tokens": row["tokens"], "measure": measure, "value": row["value"]}
