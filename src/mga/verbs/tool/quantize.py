@@ -1,0 +1,5 @@
+"""The verb `mga tool quantize`."""
+
+
+def quantize() -> None:
+    """Quantize."""
