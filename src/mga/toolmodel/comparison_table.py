@@ -39,9 +39,7 @@ def statement(figures: Mapping[str, Any]) -> str:
     if found["verdict"] == "worse":
         return f"{shown}: worse than it by more than {margin}."
     needed = f"about {found['needed']:,} documents" if found["needed"] else "no number of documents"
-    return (
-        f"{shown}: whether it is worse by more than {margin} cannot be told; {needed} would tell, if it is as it looks."
-    )
+    return f"{shown}: whether it is worse by more than {margin} cannot be told; so, {needed} would tell."
 
 
 def _lines(sides: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -61,7 +59,7 @@ def _lines(sides: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
         rows += [
             (
                 "pairs valid at once",
-                [_share(side["pairs"]["valid_at_once"]) if side["pairs"] else "" for side in sides],
+                [_share((side["pairs"] or {}).get("valid_at_once")) for side in sides],
             ),
             line("pairs had", "pairs", "pairs"),
             line("tokens/s, pairs", "pairs", "tokens_per_second", form="{:,.0f}"),
@@ -81,5 +79,9 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _share(share: Mapping[str, Any]) -> str:
-    return "" if share["share"] is None else f"{share['share']:.2%} ({share['low']:.1%}–{share['high']:.1%})"
+def _share(share: Mapping[str, Any] | None) -> str:
+    return (
+        ""
+        if share is None or share["share"] is None
+        else f"{share['share']:.2%} ({share['low']:.1%}–{share['high']:.1%})"
+    )

@@ -22,15 +22,17 @@ Kind = Literal["f32", "f16", "q8_0", "q4_0"]
 """Of the matrices. Embeddings and head have q8_0 with q4_0, as rounding them to 4 bits costs more than it saves."""
 
 Weights = NDArray[np.float32]
-Importance = Mapping[str, Weights]
-"""By the name of a matrix, how much each of its columns matters: the mean square of what it is multiplied with."""
+Tensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Weights]]]
+"""By transformers' name, a tensor's shape and what loads it."""
 
 _BLOCK = 32
+_BESIDE_WEIGHTS = ("_scale", "_zero_point", "_shape", "_g_idx", "rotary_emb.inv_freq")
 _ACTIVATIONS = ("silu", "swish")
 
 
-def write_gguf(folder: Path, target: Path, kind: Kind, importance: Importance | None = None) -> None:
-    """Write the model of a folder to a file, which exists whole or not at all.
+def write_gguf(folder: Path, target: Path, kind: Kind, weights: Tensors | None = None) -> None:
+    """Write the model of a folder to a file, which exists whole or not at all. `weights` are written in place of the
+    folder's; to matrices with a scale beside (`NAME_scale`) q4_0 gives exactly these scales.
 
     Raises InputError for a model or a tokenizer that this does not write.
     """
@@ -40,8 +42,8 @@ def write_gguf(folder: Path, target: Path, kind: Kind, importance: Importance | 
     writer = GGUFWriter(beside, "llama")
     try:
         _describe(writer, folder, config, kind, vocabulary)
-        tensors = dict(_tensors(folder, config))
-        for name, (shape, _) in tensors.items():
+        tensors = list(_tensors(safetensors_in(folder) if weights is None else weights, config))
+        for name, shape, _, _ in tensors:
             stored = _stored(name, shape, kind)
             size = math.prod(quants.quant_shape_to_byte_shape(shape, stored))
             dtype: Any = np.dtype(np.float16 if stored == GGMLQuantizationType.F16 else np.float32)
@@ -49,9 +51,8 @@ def write_gguf(folder: Path, target: Path, kind: Kind, importance: Importance | 
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for name, (shape, load) in tensors.items():
-            columns = None if importance is None else importance.get(name)
-            writer.write_tensor_data(quantized(load(), _stored(name, shape, kind), columns))
+        for name, shape, load, scale in tensors:
+            writer.write_tensor_data(quantized(load(), _stored(name, shape, kind), scale and scale()))
         writer.close()
         committed(beside, target)
     finally:
@@ -73,12 +74,18 @@ def llama_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def quantized(weights: Weights, kind: GGMLQuantizationType, importance: Weights | None = None) -> NDArray[Any]:
-    """A tensor as it is stored. With `importance`, the scale of each block of q4_0 is the one that loses least of what
-    matters; else it is the largest value's."""
-    if kind == GGMLQuantizationType.Q4_0 and importance is not None:
-        return _fitted_q4_0(weights, importance)
-    return quants.quantize(weights, kind)
+def quantized(weights: Weights, kind: GGMLQuantizationType, scales: Weights | None = None) -> NDArray[Any]:
+    """A tensor as it is stored. `scales` (rows × blocks) are those of q4_0, which else come from the largest values."""
+    if kind != GGMLQuantizationType.Q4_0 or scales is None:
+        return quants.quantize(weights, kind)
+    rows, columns = weights.shape
+    kept = scales.astype(np.float16)
+    wide = kept.astype(np.float32)[..., None]
+    blocks = weights.reshape(rows, columns // _BLOCK, _BLOCK)
+    steps = np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)
+    nibbles = (np.clip(np.rint(steps), -8, 7) + 8).astype(np.uint8)
+    low, high = np.split(nibbles, 2, axis=-1)
+    return np.concatenate([kept[..., None].view(np.uint8), low | high << 4], axis=-1).reshape(rows, -1)
 
 
 def _describe(writer: GGUFWriter, folder: Path, config: Mapping[str, Any], kind: Kind, vocabulary: Vocabulary) -> None:
@@ -106,32 +113,38 @@ _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4
 
 
 def _tensors(
-    folder: Path, config: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[tuple[int, ...], Callable[[], Weights]]]]:
-    """Every tensor of the file: name, shape, and what loads it."""
+    held: Tensors, config: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Weights], Callable[[], Weights] | None]]:
+    """Every tensor of the file: name, shape, what loads it, and what loads its scales, if it has any."""
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     heads = config["num_attention_heads"]
     rotating = {"q_proj": heads, "k_proj": config.get("num_key_value_heads") or heads}
     tied = bool(config.get("tie_word_embeddings"))
-    for name, (shape, load) in _safetensors(folder).items():
-        if tied and name == "lm_head.weight":
+    for name, (shape, load) in held.items():
+        if (tied and name == "lm_head.weight") or name.endswith(_BESIDE_WEIGHTS):
             continue
         there = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if there is None:
-            raise InputError(f"{folder} has weights that no Llama has: {name}.")
-        count = rotating.get(name.split(".")[-2])
-        yield there, (shape, load if count is None else lambda load=load, n=count: side_by_side(load(), n))
+            raise InputError(f"The model has weights that no Llama has: {name}.")
+        _, scales = held.get(f"{name}_scale", (None, None))
+        if (count := rotating.get(name.split(".")[-2])) is not None:
+            load, scales = _side_by_side(load, count), scales and _side_by_side(scales, count)
+        yield there, shape, load, scales
     if (factors := _rotation_factors(config)) is not None:
-        yield "rope_freqs.weight", (factors.shape, lambda: factors)
+        yield "rope_freqs.weight", factors.shape, lambda: factors, None
 
 
-def _safetensors(folder: Path) -> dict[str, tuple[tuple[int, ...], Callable[[], Weights]]]:
-    """Shape and loader of every tensor in a folder's weights, by name."""
+def _side_by_side(load: Callable[[], Weights], heads: int) -> Callable[[], Weights]:
+    return lambda: side_by_side(load(), heads)
+
+
+def safetensors_in(folder: Path) -> Tensors:
+    """The weights of a model folder. Raises InputError when they are not there as safetensors."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"
     files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    found = {}
+    found: dict[str, tuple[tuple[int, ...], Callable[[], Weights]]] = {}
     for file in files:
         if not (folder / file).is_file():
             raise InputError(f"{folder} has no {file}; save the model as safetensors first.")

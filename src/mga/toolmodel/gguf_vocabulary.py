@@ -128,8 +128,8 @@ def _cut(definition: Mapping[str, Any], path: Path) -> str:
         if alike and whole_first == (name in WHOLE_WORDS_FIRST) and not _steps(normalizer, "normalizers"):
             return name
     raise InputError(
-        f"{path} cuts texts in a way that llama.cpp has no name for here (known are those of {', '.join(CUTS)}, without "
-        "normalizer); take another --scheme."
+        f"{path} cuts texts in a way that llama.cpp has no name for here (known are those of {', '.join(CUTS)}, "
+        "without normalizer); take another --scheme."
     )
 
 

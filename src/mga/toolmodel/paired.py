@@ -1,9 +1,9 @@
 """What two shares differ by when both models have worked on the same documents, and what that allows to say.
 
-Texts of one document succeed and fail together, so a document is the unit: its difference d, student less teacher, lies
-in [−1, 1]. The interval is the Wald interval of the mean of d after Agresti and Min (2005): half an observation is added
-to each of the four cells of a paired table, which is two documents with Σd = 0 and Σd² = 1. Unlike a bootstrap over
-documents it does not shrink to a point where few documents were seen and none differs.
+Texts of one document succeed and fail together, so a document is the unit: its difference d, student less teacher,
+lies in [−1, 1]. The interval is the Wald interval of the mean of d after Agresti and Min (2005): half an observation is
+added to each of the four cells of a paired table, which is two documents with Σd = 0 and Σd² = 1. Unlike a bootstrap
+over documents it does not shrink to a point where few documents were seen and none differs.
 """
 
 from collections.abc import Sequence

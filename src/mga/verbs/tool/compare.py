@@ -33,9 +33,7 @@ def compare(
     variant: Annotated[str | None, option("variant", "--variant")] = None,
     student_variant: Annotated[
         str | None,
-        typer.Option(
-            "--student-variant", help="the student's own prompt; else the one in its folder's prompts/, if any"
-        ),
+        typer.Option("--student-variant", help="the student's own prompt; if not given, one in its folder's prompts/"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with settings of mga expand; flags win")
