@@ -1,4 +1,4 @@
-"""Quantized tool models: files that llama.cpp and transformers read as the original, and none that is silently worse."""
+"""Quantized tool models: llama.cpp and transformers read them as the original, and none is silently worse."""
 
 import asyncio
 import json
@@ -16,10 +16,9 @@ pytest.importorskip("gguf")
 
 from tokenizers import Regex, pre_tokenizers  # noqa: E402
 
-from mga.cli import main  # noqa: E402
 from mga.engines.engine import Reply, Request  # noqa: E402
 from mga.engines.llamacpp.engine import LlamaCppEngine  # noqa: E402
-from mga.errors import InputError, MgaError  # noqa: E402
+from mga.errors import InputError  # noqa: E402
 from mga.toolmodel.gguf_file import write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
 from mga.toolmodel.perplexity import load_gguf  # noqa: E402
@@ -145,6 +144,6 @@ def test_llamacpp_cuts_texts_into_the_tokenizers_own_tokens(name: str, tmp_path:
 def test_a_tokenizer_that_llamacpp_would_read_otherwise_is_refused(tmp_path: Path) -> None:
     cut = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel()])
     folder = make_llama(tmp_path / "model", tokenizer_of(TEXTS, cut))
-    with pytest.raises(InputError, match="cuts texts in a way that llama.cpp has no name for"):
+    with pytest.raises(InputError, match=r"cuts texts in a way that llama\.cpp has no name for"):
         write_gguf(folder, tmp_path / "model.gguf", "q8_0")
     assert not list(tmp_path.glob("*.gguf*"))

@@ -1,4 +1,4 @@
-"""A tiny Llama with a tokenizer that merges, as a model folder: what tool models are made from, without any training."""
+"""A tiny Llama with a tokenizer that merges, as a model folder: a tool model without any training."""
 
 from collections.abc import Sequence
 from pathlib import Path

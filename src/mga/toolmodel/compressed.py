@@ -7,10 +7,13 @@ q4_0   4-bit weights with a scale for each 32 of a row: the grid of llama.cpp's 
        written to a GGUF file as it is. llama.cpp itself would round each value to its nearest.
 """
 
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +56,27 @@ def on_the_grid_of_q4_0(folder: Path, texts: Sequence[Encoded]) -> Tensors:
         weights = QuantizationArgs(num_bits=4, symmetric=True, strategy="group", group_size=32, observer="mse")
         scheme = QuantizationScheme(targets=["Linear"], weights=weights)
         model = _calibrated(folder, [GPTQModifier(config_groups={"q4_0": scheme}, ignore=[_HEAD])], texts)
-        held = dict(model.state_dict())
-        return {name: (tuple(value.shape), lambda value=value: value.float().numpy()) for name, value in held.items()}
+        return {name: (tuple(held.shape), partial(_as_numpy, held)) for name, held in model.state_dict().items()}
+
+
+def _as_numpy(held: Any) -> Any:
+    return held.float().cpu().numpy()
 
 
 @contextmanager
 def _llm_compressor() -> Iterator[None]:
-    """Its library, without its log, its progress bars and its hub."""
+    """Its library, without its log and its hub."""
     os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         import llmcompressor
     except ImportError as error:
         raise InputError(f"This scheme needs {error.name}: pip install 'mga[quantize]'.") from None
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # how the library traces is not ours
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules")
+            yield
     finally:
         llmcompressor.reset_session()
 

@@ -7,6 +7,7 @@ which Llama 3 stretches the rotation are a tensor of their own.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,11 +149,15 @@ def safetensors_in(folder: Path) -> Tensors:
     for file in files:
         if not (folder / file).is_file():
             raise InputError(f"{folder} has no {file}; save the model as safetensors first.")
-        opened = safe_open(folder / file, "pt")  # NumPy has no bfloat16
+        opened: Any = safe_open(folder / file, "pt")  # NumPy has no bfloat16
         for name in opened.keys():  # noqa: SIM118 - no mapping
-            shape = tuple(opened.get_slice(name).get_shape())
-            found[name] = shape, lambda opened=opened, name=name: opened.get_tensor(name).float().numpy()
+            found[name] = tuple(opened.get_slice(name).get_shape()), partial(_from_safetensors, opened, name)
     return found
+
+
+def _from_safetensors(opened: Any, name: str) -> Weights:
+    weights: Weights = opened.get_tensor(name).float().numpy()
+    return weights
 
 
 def side_by_side(weights: Weights, heads: int) -> Weights:
@@ -200,4 +205,4 @@ def _rotation_factors(config: Mapping[str, Any]) -> Weights | None:
     turns = said["original_max_position_embeddings"] * frequencies / (2 * np.pi)
     low, high, factor = (float(said[key]) for key in ("low_freq_factor", "high_freq_factor", "factor"))
     stays = np.clip((turns - low) / (high - low), 0, 1)
-    return (1 / (stays + (1 - stays) / factor)).astype(np.float32)
+    return np.asarray(1 / (stays + (1 - stays) / factor), np.float32)

@@ -39,12 +39,14 @@ def quantize(
 
     Run the same command again to continue where it was stopped.
     """
+    import os
     import sys
 
     from rich.console import Console
 
     from mga.errors import InputError
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when the libraries below are imported
     if scheme not in ("w8a8", "q8_0", "q4_0"):
         raise InputError(f"--scheme is w8a8, q8_0 or q4_0, not {scheme!r}.")
     try:
