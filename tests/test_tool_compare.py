@@ -91,10 +91,8 @@ def test_a_student_as_good_as_its_teacher_agrees_with_it_in_every_text(tmp_path:
     assert found["teacher"]["scores"] == found["student"]["scores"]
     assert found["teacher"]["pairs"]["valid_at_once"]["share"] == 1.0
     assert found["student"]["pairs"] is None
-    rows = [
-        {(row["raw_text"], row["genre"], row["audience"]) for row in read_rows(tmp_path / "out" / "runs" / side / "kept")}
-        for side in ("teacher", "student")
-    ]
+    runs = [tmp_path / "out" / "runs" / side / "kept" for side in ("teacher", "student")]
+    rows = [{(row["raw_text"], row["genre"], row["audience"]) for row in read_rows(run)} for run in runs]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 36
 

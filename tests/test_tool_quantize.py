@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,23 @@ from tool_folders import make_llama, smollm_cut, tokenizer_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytest.importorskip("gguf")
+gguf = pytest.importorskip("gguf")
 
 from tokenizers import Regex, pre_tokenizers  # noqa: E402
 
+from mga.cli import main  # noqa: E402
+from mga.engines.choose import choose_engine  # noqa: E402
 from mga.engines.engine import Reply, Request  # noqa: E402
 from mga.engines.llamacpp.engine import LlamaCppEngine  # noqa: E402
-from mga.errors import InputError  # noqa: E402
-from mga.toolmodel.gguf_file import write_gguf  # noqa: E402
+from mga.errors import InputError, MgaError, StopError  # noqa: E402
+from mga.evaluate.scoring import load  # noqa: E402
+from mga.toolmodel import quantize as quantizing  # noqa: E402
+from mga.toolmodel.calibration import Example, encode, read_texts  # noqa: E402
+from mga.toolmodel.compressed import on_the_grid_of_q4_0  # noqa: E402
+from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
-from mga.toolmodel.perplexity import load_gguf  # noqa: E402
+from mga.toolmodel.perplexity import Losses, comparison, load_gguf, losses_of  # noqa: E402
+from mga.toolmodel.quantize import QuantizeSettings, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -147,3 +157,189 @@ def test_a_tokenizer_that_llamacpp_would_read_otherwise_is_refused(tmp_path: Pat
     with pytest.raises(InputError, match=r"cuts texts in a way that llama\.cpp has no name for"):
         write_gguf(folder, tmp_path / "model.gguf", "q8_0")
     assert not list(tmp_path.glob("*.gguf*"))
+
+
+SETTINGS = QuantizeSettings(calibrating=8, comparing=4, longest=192, worst=0.1)
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def quantized_folder(llama: Path, scheme: Any, out: Path, **more: Any) -> dict[str, Any]:
+    return quantize(llama, scheme, out, [str(SAMPLE)], replace(SETTINGS, **more), silent)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "q8_0", "q4_0"])
+def test_a_quantized_model_is_there_with_its_figures_and_answers(scheme: Any, llama: Path, tmp_path: Path) -> None:
+    record = quantized_folder(llama, scheme, tmp_path / "out")
+    result = record["result"]
+    found, made = result["perplexity"], tmp_path / "out" / result["file"]
+    assert abs(found["change"]) < 0.1
+    assert found["low"] <= found["change"] <= found["high"]
+    assert found["change"] == pytest.approx(found["after"] / found["before"] - 1)
+    assert result["bytes"]["after"] < result["bytes"]["before"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{found['after']:.3f}" in card
+    assert f"--engine {result['engine'].partition(':')[0]}:{made.name}" in card
+    assert not (tmp_path / "out" / ".work").exists()
+
+    async def ask() -> Reply:
+        engine = choose_engine(result["engine"], 1)
+        await engine.start()
+        try:
+            return await engine.ask(Request("Say it.", 8, 0, "reformulate", "", {"temperature": 0}))
+        finally:
+            await engine.close()
+
+    assert asyncio.run(ask()).generated_tokens > 0
+    before = (made.stat().st_mtime_ns, (tmp_path / "out" / "quantization.json").read_bytes())
+    assert quantized_folder(llama, scheme, tmp_path / "out") == record
+    assert before == (made.stat().st_mtime_ns, (tmp_path / "out" / "quantization.json").read_bytes())
+
+
+def test_q4_0_has_exactly_the_weights_that_gptq_chose(llama: Path, tmp_path: Path) -> None:
+    texts = read_texts([str(SAMPLE)], "text", 8, 4)
+    grid = on_the_grid_of_q4_0(llama, quantizing.encoded(llama, texts, SETTINGS, "calibration"))
+    write_gguf(llama, tmp_path / "model.gguf", "q4_0", grid)
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    original = safetensors_in(llama)
+    for ours, theirs, heads in (("attn_q", "self_attn.q_proj", 4), ("ffn_down", "mlp.down_proj", None)):
+        name = f"model.layers.1.{theirs}.weight"
+        wanted, rounded = (of[name][1]() for of in (grid, original))
+        assert np.abs(wanted - rounded).max() > 0
+        wanted = wanted if heads is None else side_by_side(wanted, heads)
+        tensor = stored[f"blk.1.{ours}.weight"]
+        assert tensor.tensor_type == gguf.GGMLQuantizationType.Q4_0
+        held = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        scales = np.repeat(np.abs(grid[f"{name}_scale"][1]()), 32, 1)
+        assert np.abs(held - wanted).max() <= scales.max() * 8 * 2**-10  # of the scales' 16 bits
+        assert (
+            np.abs(wanted - (original[name][1]() if heads is None else side_by_side(original[name][1](), 4))).max() > 0
+        )
+
+
+def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mga(*more: object) -> int:
+        words = ["tool", "quantize", llama, "--scheme", "q4_0", "--out", tmp_path / "out", "--calibration", SAMPLE]
+        words += ["--longest", 128, "--calibrating", 4, "--worst", 0, *more]
+        monkeypatch.setattr(sys, "argv", ["mga", *map(str, words)])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    def damaged(folder: Path, target: Path, *_: Any) -> None:
+        weights = {
+            name: (shape, (lambda load=load: load()[::-1].copy()) if "down_proj" in name else load)
+            for name, (shape, load) in safetensors_in(folder).items()
+        }
+        write_gguf(folder, target, "f32", weights)
+
+    monkeypatch.setattr(quantizing, "write_gguf", damaged)
+    monkeypatch.setattr(quantizing, "on_the_grid_of_q4_0", lambda *_: None)
+    assert mga() == 2
+    said = capsys.readouterr().err
+    assert "Quantized, the model is worse: its perplexity on held-out texts is" in said
+    assert "--accept-worse" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("*.gguf"))
+    assert not (tmp_path / "out" / "README.md").exists()
+    monkeypatch.setattr(quantizing, "write_gguf", None)  # what lies in .work is taken
+    assert mga("--accept-worse") == 0
+    assert [file.name for file in (tmp_path / "out").glob("*.gguf")] == ["tiny.Q4_0.gguf"]
+    assert mga("--accept-worse", "--longest", 64) == 2
+    assert "longest (128 → 64)" in capsys.readouterr().err
+
+
+def test_killed_at_any_step_it_ends_with_the_same_file(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = quantized_folder(llama, "q8_0", tmp_path / "whole")
+    for step in ("_before", "write_gguf", "_looked_at", "quantized_card"):
+        with monkeypatch.context() as patch:
+            real = getattr(quantizing, step)
+
+            def dies(*given: Any, real: Any = real) -> Any:
+                real(*given)
+                raise KeyboardInterrupt
+
+            patch.setattr(quantizing, step, dies)
+            with pytest.raises(KeyboardInterrupt):
+                quantized_folder(llama, "q8_0", tmp_path / "out")
+            assert "result" not in json.loads((tmp_path / "out" / "quantization.json").read_text())
+    record = quantized_folder(llama, "q8_0", tmp_path / "out")
+    assert record["result"]["perplexity"] == whole["result"]["perplexity"]
+    name = record["result"]["file"]
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_only_replies_are_scored_and_the_interval_is_that_of_the_texts(llama: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
+    texts = [Example("Say something.", ORCHARD[:90]), Example(None, ORCHARD[:200]), Example(ORCHARD * 9, "Too long.")]
+    shown = encode(texts, tokenizer, tokenizer.bos_token_id, 160)
+    assert len(shown) == 2
+    reply = tokenizer(ORCHARD[:90], add_special_tokens=False)["input_ids"]
+    assert shown[0].ids[shown[0].reply :].tolist() == reply
+    assert "assistant" in tokenizer.decode(shown[0].ids[: shown[0].reply])
+    assert shown[1].reply == 1
+    found = losses_of(load(str(llama)), shown)
+    assert found.tokens == [len(reply), len(shown[1].ids) - 1]
+    model = original(llama)
+    for text, total in zip(shown, found.sums, strict=True):
+        logprobs = torch.log_softmax(torch.from_numpy(logits(model, text.ids.tolist())), -1)
+        by_hand = -sum(float(logprobs[i - 1, text.ids[i]]) for i in range(text.reply, len(text.ids)))
+        assert total == pytest.approx(by_hand, rel=1e-4)
+    # Two texts of 10 and 30 tokens, worse by 1 and 5 nats: 6/40 = 0.15; residuals −0.5 and 0.5, spread √(0.5·2)/40.
+    seen = comparison(Losses([10.0, 60.0], [10, 30]), Losses([11.0, 65.0], [10, 30]))
+    assert seen.change == pytest.approx(np.expm1(0.15))
+    assert seen.high == pytest.approx(np.expm1(0.15 + 1.959964 / 40))
+    assert (seen.texts, seen.tokens) == (2, 40)
+
+
+def changed(folder: Path, to: Path, **config: Any) -> Path:
+    shutil.copytree(folder, to)
+    held = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**held, **config}))
+    return to
+
+
+def test_what_cannot_be_quantized_is_refused_in_a_sentence(llama: Path, tmp_path: Path) -> None:
+    def refused(model: Path, scheme: Any = "q8_0", texts: Path = SAMPLE, **more: Any) -> str:
+        with pytest.raises(MgaError) as error:
+            quantize(model, scheme, tmp_path / "out", [str(texts)], replace(SETTINGS, **more), silent)
+        assert not list(tmp_path.glob("out/*.gguf"))
+        return str(error.value)
+
+    assert "There is no model" in refused(tmp_path / "nothing")
+    assert "is a gpt2" in refused(changed(llama, tmp_path / "gpt2", model_type="gpt2"))
+    assert "is quantized already" in refused(
+        changed(llama, tmp_path / "done", quantization_config={"quant_method": "compressed-tensors"}), "w8a8"
+    )
+    assert "the activation gelu" in refused(changed(llama, tmp_path / "gelu", hidden_act="gelu"))
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    assert "stretched by 'yarn'" in refused(changed(llama, tmp_path / "yarn", rope_parameters=yarn))
+    no_tokenizer = changed(llama, tmp_path / "dumb")
+    (no_tokenizer / "tokenizer.json").unlink()
+    assert "has no tokenizer.json" in refused(no_tokenizer)
+    no_weights = changed(llama, tmp_path / "empty")
+    (no_weights / "model.safetensors").unlink()
+    assert "has no model.safetensors" in refused(no_weights)
+    one = tmp_path / "one.jsonl"
+    one.write_text(json.dumps({"text": ORCHARD}) + "\n")
+    assert "both are needed, so give more documents" in refused(llama, texts=one)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert "is not empty (thesis.txt" in refused(llama)
+
+
+def test_too_little_memory_is_said(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: Any) -> Any:
+        return torch.empty(1 << 60)
+
+    monkeypatch.setattr(quantizing, "load", greedy)
+    with pytest.raises(StopError, match="do not fit into memory"):
+        quantized_folder(llama, "q8_0", tmp_path / "out")

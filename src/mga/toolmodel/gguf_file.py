@@ -61,17 +61,24 @@ def write_gguf(folder: Path, target: Path, kind: Kind, weights: Tensors | None =
 
 
 def llama_config(folder: Path) -> dict[str, Any]:
-    """config.json of a Llama. Raises InputError for another kind of model, or one that is quantized already."""
+    """config.json of a Llama that can be written. Raises InputError for every other model."""
+    config = model_config(folder)
+    if config.get("model_type") != "llama":
+        raise InputError(f"{folder} is a {config.get('model_type')}; a GGUF file is written of a Llama only.")
+    if config.get("hidden_act", "silu") not in _ACTIVATIONS:
+        raise InputError(f"{folder} has the activation {config['hidden_act']}; llama.cpp computes a Llama with silu.")
+    _rotation(config)
+    return config
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model that is not quantized. Raises InputError when it is, or there is none."""
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} has no config.json: it holds no whole model (an adapter is merged first).")
     config: dict[str, Any] = read_json(path)
-    if config.get("model_type") != "llama":
-        raise InputError(f"{folder} is a {config.get('model_type')}; a GGUF file is written of a Llama only.")
     if "quantization_config" in config:
         raise InputError(f"{folder} is quantized already; give the model that it was made from.")
-    if config.get("hidden_act", "silu") not in _ACTIVATIONS:
-        raise InputError(f"{folder} has the activation {config['hidden_act']}; llama.cpp computes a Llama with silu.")
     return config
 
 

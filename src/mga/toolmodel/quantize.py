@@ -22,7 +22,7 @@ from mga.store import read_json, take, write_atomically, write_json
 from mga.toolmodel.calibration import Encoded, Texts, encode, read_texts
 from mga.toolmodel.compare import CompareSettings, compare
 from mga.toolmodel.compressed import compress_w8a8, on_the_grid_of_q4_0
-from mga.toolmodel.gguf_file import llama_config, safetensors_in, write_gguf
+from mga.toolmodel.gguf_file import llama_config, model_config, safetensors_in, write_gguf
 from mga.toolmodel.gguf_vocabulary import vocabulary_of
 from mga.toolmodel.perplexity import Losses, comparison, load_either, losses_of
 from mga.toolmodel.quantized_card import quantized_card
@@ -83,12 +83,12 @@ def quantize(
 def check_model(model: Path, scheme: Scheme) -> None:
     """Raise InputError for a folder that cannot be quantized so."""
     model_files(model)
-    config = llama_config(model)
+    model_config(model)
     safetensors_in(model)
     if not (model / "tokenizer.json").is_file():
         raise InputError(f"{model} has no tokenizer.json; save its tokenizer beside the model first.")
     if scheme != "w8a8":
-        vocabulary_of(model, config["vocab_size"])
+        vocabulary_of(model, llama_config(model)["vocab_size"])
 
 
 def made_name(model: Path, scheme: Scheme) -> str:

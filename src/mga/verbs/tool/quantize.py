@@ -9,7 +9,7 @@ from mga.verbs.options import TextKey
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(help="folder of a Hugging Face model (a Llama)", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="folder of a Hugging Face model; for GGUF a Llama", metavar="MODEL")],
     scheme: Annotated[str, typer.Option("--scheme", help="w8a8 (vLLM, transformers), q8_0 or q4_0 (llama.cpp)")],
     out: Annotated[Path, typer.Option("--out", help="folder to write, new or to be continued")],
     calibration: Annotated[
