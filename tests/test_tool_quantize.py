@@ -5,10 +5,13 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ORCHARD
 from tool_folders import make_llama, smollm_cut, tokenizer_of
@@ -27,6 +30,7 @@ from mga.errors import InputError, MgaError, StopError  # noqa: E402
 from mga.evaluate.scoring import load  # noqa: E402
 from mga.toolmodel import quantize as quantizing  # noqa: E402
 from mga.toolmodel.calibration import Example, encode, read_texts  # noqa: E402
+from mga.toolmodel.compare import prompt_beside  # noqa: E402
 from mga.toolmodel.compressed import on_the_grid_of_q4_0  # noqa: E402
 from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
@@ -343,3 +347,68 @@ def test_too_little_memory_is_said(llama: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(quantizing, "load", greedy)
     with pytest.raises(StopError, match="do not fit into memory"):
         quantized_folder(llama, "q8_0", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("library", "scheme", "said"),
+    [
+        ("gguf", "q8_0", "mga tool quantize needs gguf"),
+        ("llmcompressor", "w8a8", "The scheme w8a8 needs llmcompressor"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    library: str,
+    scheme: str,
+    said: str,
+    llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lacks(name: str) -> Any:
+        return None if name == library else find_spec(name)
+
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(quantizing, "find_spec", lacks)
+    words = ["mga", "tool", "quantize", str(llama), "--scheme", scheme, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*words, "--calibration", str(SAMPLE)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"{said}: pip install 'mga[quantize]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_come_from_the_record_of_the_training_or_are_asked_for(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = changed(llama, tmp_path / "tool")
+
+    def mga(scheme: str = "q8_0") -> int:
+        words = ["mga", "tool", "quantize", str(model), "--scheme", scheme, "--out", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", [*words, "--longest", "256"])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    assert mga() == 2
+    assert "Name texts with --calibration" in capsys.readouterr().err
+    assert mga("int3") == 2
+    assert "--scheme is w8a8, q8_0 or q4_0" in capsys.readouterr().err
+    for split in ("train", "held_out"):
+        rows = [
+            {"messages": [{"role": "user", "content": f"Retell {n}: {split}"}, {"role": "assistant", "content": text}]}
+            for n, text in enumerate(TEXTS[:3])
+        ]
+        (tmp_path / "data" / "reformulate").mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / "reformulate" / f"{split}.parquet")
+    (tmp_path / "data" / "examples.json").write_text("{}")
+    (model / "tool.json").write_text(json.dumps({"data": str(tmp_path / "data")}))
+    (model / "prompts").mkdir()
+    (model / "prompts" / "reformulate_base.md").write_text("Write the document above as {genre} for {audience}.")
+    assert mga() == 0
+    record = json.loads((tmp_path / "out" / "quantization.json").read_text())
+    assert (record["texts"]["calibration"], record["result"]["perplexity"]["texts"]) == (3, 3)
+    assert prompt_beside(f"llamacpp:{tmp_path / 'out' / 'tool.Q8_0.gguf'}") is not None

@@ -91,7 +91,7 @@ def compare(
             writer: Side = "teacher" if settings.stage == "pairs" else side
             folder = out / "runs" / side
             if not (folder / "stats.json").is_file():
-                say(f"{side}: {engines[writer]} writes")
+                say(f"{side}: {public_uri(engines[writer])} writes")
                 run = _run(configs[writer], out / "sample.jsonl", pairs[side])
                 asyncio.run(expand(run, Run(folder), Progress(console or Console(stderr=True), console is None)))
         runs = {side: out / "runs" / side for side in engines}
@@ -212,7 +212,7 @@ def _propose(
     for side, uri in engines.items():
         file = out / "pairs" / f"{side}.jsonl"
         if file in pairs.values():
-            say(f"{side}: {uri} proposes pairs")
+            say(f"{side}: {public_uri(uri)} proposes pairs")
             logs = out / "logs" / side
             proposed[side] = asyncio.run(propose_all(uri, configs[side], sample, file, logs, say))
     return proposed

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mga.errors import InputError
 from mga.toolmodel.calibration import Encoded
 from mga.toolmodel.gguf_file import Tensors
 
@@ -53,7 +52,9 @@ def on_the_grid_of_q4_0(folder: Path, texts: Sequence[Encoded]) -> Tensors:
         from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
         from llmcompressor.modifiers.gptq import GPTQModifier
 
-        weights = QuantizationArgs(num_bits=4, symmetric=True, strategy="group", group_size=32, observer="mse")
+        weights = QuantizationArgs(
+            num_bits=4, symmetric=True, strategy="group", group_size=32, observer="memoryless_mse"
+        )
         scheme = QuantizationScheme(targets=["Linear"], weights=weights)
         model = _calibrated(folder, [GPTQModifier(config_groups={"q4_0": scheme}, ignore=[_HEAD])], texts)
         return {name: (tuple(held.shape), partial(_as_numpy, held)) for name, held in model.state_dict().items()}
@@ -68,10 +69,8 @@ def _llm_compressor() -> Iterator[None]:
     """Its library, without its log and its hub."""
     os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        import llmcompressor
-    except ImportError as error:
-        raise InputError(f"This scheme needs {error.name}: pip install 'mga[quantize]'.") from None
+    import llmcompressor
+
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # how the library traces is not ours
     try:
         with warnings.catch_warnings():

@@ -138,9 +138,9 @@ def _writing_speed(run: Path) -> float | None:
 
 
 def _pairs(proposed: Mapping[str, Any]) -> dict[str, Any]:
-    seconds = proposed["seconds"]
+    seconds, generated = proposed["seconds"], proposed["spent"]["generated_tokens"]
     return {
         **{key: proposed[key] for key in ("model", "wanted", "pairs", "requests")},
         "valid_at_once": asdict(wilson(proposed["valid_at_once"], proposed["documents"])),
-        "tokens_per_second": proposed["spent"]["generated_tokens"] / seconds if seconds else None,
+        "tokens_per_second": generated / seconds if generated and seconds else None,
     }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +82,9 @@ def quantize(
 
 
 def check_model(model: Path, scheme: Scheme) -> None:
-    """Raise InputError for a folder that cannot be quantized so."""
+    """Raise InputError for a folder that cannot be quantized so, and where the library is missing that does it."""
+    if scheme != "q8_0" and find_spec("llmcompressor") is None:
+        raise InputError(f"The scheme {scheme} needs llmcompressor: pip install 'mga[quantize]'.")
     model_files(model)
     model_config(model)
     safetensors_in(model)
