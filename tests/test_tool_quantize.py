@@ -30,7 +30,7 @@ from mga.errors import InputError, MgaError, StopError  # noqa: E402
 from mga.evaluate.scoring import load  # noqa: E402
 from mga.toolmodel import quantize as quantizing  # noqa: E402
 from mga.toolmodel.calibration import Example, encode, read_texts  # noqa: E402
-from mga.toolmodel.compare import prompt_beside  # noqa: E402
+from mga.toolmodel.compare import CompareSettings, prompt_beside  # noqa: E402
 from mga.toolmodel.compressed import on_the_grid_of_q4_0  # noqa: E402
 from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
@@ -412,3 +412,16 @@ def test_texts_come_from_the_record_of_the_training_or_are_asked_for(
     record = json.loads((tmp_path / "out" / "quantization.json").read_text())
     assert (record["texts"]["calibration"], record["result"]["perplexity"]["texts"]) == (3, 3)
     assert prompt_beside(f"llamacpp:{tmp_path / 'out' / 'tool.Q8_0.gguf'}") is not None
+
+
+def test_with_a_judge_texts_of_both_models_are_judged_on_what_is_held_out(llama: Path, tmp_path: Path) -> None:
+    flags = {"max_reply_tokens": 64, "pairing": {"attempts": 1}}
+    judging = CompareSettings(sample=2, document_tokens=100, pairs=1, flags=flags)
+    record = quantized_folder(llama, "q8_0", tmp_path / "out", judge="scripted:", judging=judging)
+    judged = record["result"]["judged"]
+    assert judged["teacher"]["asked"] == judged["student"]["asked"] == 2
+    assert judged["difference"]["documents"] == 2
+    held_out = {text.reply for text in read_texts([str(SAMPLE)], "text", 8, 4).held_out}
+    sample = [json.loads(line)["text"] for line in (tmp_path / "out" / "judged" / "sample.jsonl").open()]
+    assert all(any(text.startswith(beginning) for text in held_out) for beginning in sample)
+    assert "texts that the judge accepts" in (tmp_path / "out" / "README.md").read_text()

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
+
 from mga.config import differences
 from mga.errors import InputError, StopError
 from mga.evaluate.scoring import load, model_files, model_fingerprint
@@ -23,6 +25,7 @@ from mga.store import read_json, take, write_atomically, write_json
 from mga.toolmodel.calibration import Encoded, Texts, encode, read_texts
 from mga.toolmodel.compare import CompareSettings, compare
 from mga.toolmodel.compressed import compress_w8a8, on_the_grid_of_q4_0
+from mga.toolmodel.data_folder import is_data
 from mga.toolmodel.gguf_file import llama_config, model_config, safetensors_in, write_gguf
 from mga.toolmodel.gguf_vocabulary import vocabulary_of
 from mga.toolmodel.perplexity import Losses, comparison, load_either, losses_of
@@ -74,7 +77,8 @@ def quantize(
                 _make(model, scheme, made, read, settings)
             result = _looked_at(model, made, before, read, settings, say)
             if settings.judge:
-                result["judged"] = _judged(out, model, made, settings.judge, texts, settings.judging, say)
+                documents = _held_out_documents(out / WORK / "held_out.jsonl", texts, read)
+                result["judged"] = _judged(out, model, made, settings.judge, documents, settings.judging, say)
         _refuse_worse(result, settings, out)
         return _publish(out, model, made, record, result)
     finally:
@@ -208,11 +212,20 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def _held_out_documents(path: Path, given: Sequence[str], texts: Texts) -> list[str]:
+    """What is held out as an input of a comparison; of examples it finds that itself."""
+    if is_data(Path(given[0])):
+        return list(given)
+    rows = [{"id": f"held-out-{number}", "text": text.reply} for number, text in enumerate(texts.held_out)]
+    write_atomically(path, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+    return [str(path)]
+
+
 def _judged(
-    out: Path, model: Path, made: Path, judge: str, texts: Sequence[str], settings: CompareSettings, say: Say
+    out: Path, model: Path, made: Path, judge: str, documents: Sequence[str], settings: CompareSettings, say: Say
 ) -> dict[str, Any]:
     """The original as teacher, what was made of it as student."""
-    found = compare(f"transformers:{model}", engine_of(made), judge, texts, out / "judged", settings, say)
+    found = compare(f"transformers:{model}", engine_of(made), judge, documents, out / "judged", settings, say)
     return {name: found[name] for name in ("teacher", "student", "difference", "margin")}
 
 
