@@ -31,13 +31,15 @@ from mga.evaluate.scoring import load  # noqa: E402
 from mga.toolmodel import quantize as quantizing  # noqa: E402
 from mga.toolmodel.calibration import Example, encode, read_texts  # noqa: E402
 from mga.toolmodel.compare import CompareSettings, prompt_beside  # noqa: E402
-from mga.toolmodel.compressed import on_the_grid_of_q4_0  # noqa: E402
 from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
 from mga.toolmodel.perplexity import Losses, comparison, load_gguf, losses_of  # noqa: E402
+from mga.toolmodel.q4_0 import best_scales, on_the_grid_of_q4_0, rounded_by  # noqa: E402
 from mga.toolmodel.quantize import QuantizeSettings, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+Q4_0, quants = gguf.GGMLQuantizationType.Q4_0, gguf.quants
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.jsonl"
 TEXTS = [json.loads(line)["text"] for line in SAMPLE.read_text().splitlines()]
@@ -214,13 +216,41 @@ def test_q4_0_has_exactly_the_weights_that_gptq_chose(llama: Path, tmp_path: Pat
         assert np.abs(wanted - rounded).max() > 0
         wanted = wanted if heads is None else side_by_side(wanted, heads)
         tensor = stored[f"blk.1.{ours}.weight"]
-        assert tensor.tensor_type == gguf.GGMLQuantizationType.Q4_0
-        held = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        assert tensor.tensor_type == Q4_0
+        held = quants.dequantize(tensor.data, tensor.tensor_type)
         scales = np.repeat(np.abs(grid[f"{name}_scale"][1]()), 32, 1)
         assert np.abs(held - wanted).max() <= scales.max() * 8 * 2**-10  # of the scales' 16 bits
         assert (
             np.abs(wanted - (original[name][1]() if heads is None else side_by_side(original[name][1](), 4))).max() > 0
         )
+
+
+def test_scales_and_corrections_lose_less_of_what_a_layer_computes_than_rounding_does() -> None:
+    torch.manual_seed(0)
+    mixed = torch.randn(256, 96) @ (torch.randn(96, 96) * 0.3 + torch.eye(96)) * torch.rand(96).mul(3).exp()
+    weights = torch.randn(40, 96)
+    weights[3] = 0  # a row without any
+    weights[:, 50] *= 20
+    importance = mixed.square().mean(0)[:32]
+    blocks = weights[:, :32]
+    scales = best_scales(blocks, importance)
+    by_largest = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))[:, 0] / -8
+
+    def lost(scale: Any) -> Any:
+        steps = (blocks / scale[:, None]).nan_to_num(0, 0, 0).round().clamp(-8, 7)
+        return (importance * (blocks - steps * scale[:, None]) ** 2).sum(1)
+
+    assert (lost(scales) <= lost(by_largest) * 1.001).all()
+    assert lost(scales).sum() < 0.8 * lost(by_largest).sum()
+    rounded, scales = rounded_by(weights, mixed.T @ mixed)
+    steps = (rounded / scales.repeat_interleave(32, 1)).nan_to_num(0)
+    assert torch.allclose(steps, steps.round(), atol=1e-3)
+    assert steps.min() >= -8
+    assert steps.max() <= 7
+    assert not rounded[3].any()
+    plain = torch.from_numpy(quants.dequantize(quants.quantize(weights.numpy(), Q4_0), Q4_0))
+    errors = [((weights - found) @ mixed.T).square().sum() for found in (rounded, plain)]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(

@@ -26,7 +26,9 @@ Weights = NDArray[np.float32]
 Tensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Weights]]]
 """By transformers' name, a tensor's shape and what loads it."""
 
-_BLOCK = 32
+BLOCK = 32
+"""Neighbours in a row that share a scale."""
+
 _BESIDE_WEIGHTS = ("_scale", "_zero_point", "_shape", "_g_idx", "rotary_emb.inv_freq")
 _ACTIVATIONS = ("silu", "swish")
 
@@ -89,7 +91,7 @@ def quantized(weights: Weights, kind: GGMLQuantizationType, scales: Weights | No
     rows, columns = weights.shape
     kept = scales.astype(np.float16)
     wide = kept.astype(np.float32)[..., None]
-    blocks = weights.reshape(rows, columns // _BLOCK, _BLOCK)
+    blocks = weights.reshape(rows, columns // BLOCK, BLOCK)
     steps = np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)
     nibbles = (np.clip(np.rint(steps), -8, 7) + 8).astype(np.uint8)
     low, high = np.split(nibbles, 2, axis=-1)
@@ -177,7 +179,7 @@ def side_by_side(weights: Weights, heads: int) -> Weights:
 def _stored(name: str, shape: tuple[int, ...], kind: Kind) -> GGMLQuantizationType:
     if len(shape) < 2 or kind == "f32":
         return GGMLQuantizationType.F32
-    if kind == "f16" or shape[-1] % _BLOCK:
+    if kind == "f16" or shape[-1] % BLOCK:
         return GGMLQuantizationType.F16
     if kind == "q8_0" or name in ("token_embd.weight", "output.weight"):
         return GGMLQuantizationType.Q8_0

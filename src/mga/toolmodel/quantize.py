@@ -24,11 +24,12 @@ from mga.evaluate.scoring import load, model_files, model_fingerprint
 from mga.store import read_json, take, write_atomically, write_json
 from mga.toolmodel.calibration import Encoded, Texts, encode, read_texts
 from mga.toolmodel.compare import CompareSettings, compare
-from mga.toolmodel.compressed import compress_w8a8, on_the_grid_of_q4_0
+from mga.toolmodel.compressed import compress_w8a8
 from mga.toolmodel.data_folder import is_data
 from mga.toolmodel.gguf_file import llama_config, model_config, safetensors_in, write_gguf
 from mga.toolmodel.gguf_vocabulary import vocabulary_of
 from mga.toolmodel.perplexity import Losses, comparison, load_either, losses_of
+from mga.toolmodel.q4_0 import on_the_grid_of_q4_0
 from mga.toolmodel.quantized_card import quantized_card
 
 Scheme = Literal["w8a8", "q8_0", "q4_0"]
@@ -87,7 +88,7 @@ def quantize(
 
 def check_model(model: Path, scheme: Scheme) -> None:
     """Raise InputError for a folder that cannot be quantized so, and where the library is missing that does it."""
-    if scheme != "q8_0" and find_spec("llmcompressor") is None:
+    if scheme == "w8a8" and find_spec("llmcompressor") is None:
         raise InputError(f"The scheme {scheme} needs llmcompressor: pip install 'mga[quantize]'.")
     model_files(model)
     model_config(model)
