@@ -27,33 +27,32 @@ from mga.engines.engine import Request
 from mga.evaluate.scoring import load
 from mga.toolmodel.calibration import Encoded, read_texts
 from mga.toolmodel.gguf_file import write_gguf
-from mga.toolmodel.perplexity import Losses, comparison, load_gguf, losses_of
+from mga.toolmodel.perplexity import Comparison, Losses, comparison, load_gguf, losses_of
 from mga.toolmodel.quantize import QuantizeSettings, encoded, quantize
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.jsonl"
 SCHEMES = ("w8a8", "q8_0", "q4_0")
 
 
-def make(arguments: argparse.Namespace, settings: QuantizeSettings) -> dict[str, tuple[Path, float]]:
-    """Every scheme's file or folder by its name, and the seconds it took with its comparison."""
+def make(
+    arguments: argparse.Namespace, settings: QuantizeSettings
+) -> tuple[dict[str, tuple[Path, float]], dict[str, Comparison]]:
+    """Every scheme's file or folder by its name, and the seconds it took with its comparison; and the comparisons."""
     made: dict[str, tuple[Path, float]] = {}
+    compared: dict[str, Comparison] = {}
     for scheme in SCHEMES:
         out, began = arguments.out / scheme, time.monotonic()
         shutil.rmtree(out, ignore_errors=True)
         record = quantize(arguments.folder, scheme, out, [str(arguments.input)], settings, say)  # type: ignore[arg-type]
         made[scheme] = out / record["result"]["file"], time.monotonic() - began
-        found = record["result"]["perplexity"]
-        say(f"{scheme}: {found['change']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})")
+        compared[scheme] = found = Comparison(**record["result"]["perplexity"])
+        say(f"{scheme}: {found.change:+.2%} ({found.low:+.2%} to {found.high:+.2%})")
     for name, kind in (("f16", "f16"), ("q4_0, rounded", "q4_0")):
         began = time.monotonic()
         path = arguments.out / f"{name.replace(', ', '-')}.gguf"
         write_gguf(arguments.folder, path, kind)  # type: ignore[arg-type]
         made[name] = path, time.monotonic() - began
-    return made
-
-
-def by_torch(made: Path, folder: Path, texts: list[Encoded]) -> Losses:
-    return losses_of(load(str(made)) if made.is_dir() else load_gguf(made, folder), texts)
+    return made, compared
 
 
 def by_llamacpp(file: Path, texts: list[Encoded], vocabulary: int) -> Losses:
@@ -120,16 +119,17 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = QuantizeSettings(arguments.calibrating, arguments.comparing, arguments.longest, accept_worse=True)
     texts = read_texts([str(arguments.input)], "text", arguments.calibrating, arguments.comparing)
-    made = make(arguments, settings)
+    made, compared = make(arguments, settings)
     shown = encoded(arguments.folder, texts, settings, "held_out")
     scorer = load(str(arguments.folder))
     before, vocabulary = losses_of(scorer, shown), scorer.vocabulary
     del scorer
     rows: list[tuple[str, Any, Any, Path, float]] = [("original", None, None, arguments.folder, 0.0)]
     for name, (path, seconds) in made.items():
-        torch_says = comparison(before, by_torch(path, arguments.folder, shown))
+        if name not in compared:
+            compared[name] = comparison(before, losses_of(load_gguf(path, arguments.folder), shown))
         llama_says = None if path.is_dir() else comparison(before, by_llamacpp(path, shown, vocabulary))
-        rows.append((name, torch_says, llama_says, path, seconds))
+        rows.append((name, compared[name], llama_says, path, seconds))
     rates = speeds(made, arguments)
     print(f"{len(texts.calibration)} texts to calibrate, {len(shown)} to compare on: {sum(before.tokens):,} tokens")
     print("| | perplexity | change (95%) | by llama.cpp | MB | tokens/s | × unquantized | seconds to make |")

@@ -349,6 +349,7 @@ def test_what_cannot_be_quantized_is_refused_in_a_sentence(llama: Path, tmp_path
         return str(error.value)
 
     assert "There is no model" in refused(tmp_path / "nothing")
+    assert "is a file; give the folder" in refused(llama / "model.safetensors")
     assert "is a gpt2" in refused(changed(llama, tmp_path / "gpt2", model_type="gpt2"))
     assert "is quantized already" in refused(
         changed(llama, tmp_path / "done", quantization_config={"quant_method": "compressed-tensors"}), "w8a8"

@@ -90,6 +90,8 @@ def check_model(model: Path, scheme: Scheme) -> None:
     """Raise InputError for a folder that cannot be quantized so, and where the library is missing that does it."""
     if scheme == "w8a8" and find_spec("llmcompressor") is None:
         raise InputError(f"The scheme {scheme} needs llmcompressor: pip install 'mga[quantize]'.")
+    if model.is_file():
+        raise InputError(f"{model} is a file; give the folder of the model that it was made from.")
     model_files(model)
     model_config(model)
     safetensors_in(model)

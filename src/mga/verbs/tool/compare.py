@@ -14,7 +14,7 @@ def compare(
         typer.Argument(help="held-out documents, as for mga expand; or a folder of examples", metavar="DOCS|DATA..."),
     ],
     student: Annotated[str, typer.Option("--student", help="engine of the tool model")],
-    judge_engine: Annotated[str, option("judge_engine", "--judge-engine")],
+    judge_engine: Annotated[str, typer.Option("--judge-engine", help="who judges the texts of both")],
     out: Annotated[Path, typer.Option("--out", help="folder to write, new or to be continued")],
     teacher: Annotated[
         str | None, typer.Option("--teacher", help="engine it is compared with; else it stands alone")
