@@ -311,6 +311,21 @@ def test_killed_at_any_step_it_ends_with_the_same_file(
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_folder_that_was_published_when_it_was_stopped_is_not_made_again(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(quantizing, "quantized_card", dies)
+        quantized_folder(llama, "w8a8", tmp_path / "out")
+    monkeypatch.setattr(quantizing, "compress_w8a8", dies)
+    record = quantized_folder(llama, "w8a8", tmp_path / "out")
+    assert abs(record["result"]["perplexity"]["change"]) < 0.1
+    assert (tmp_path / "out" / "tiny.W8A8" / "model.safetensors").is_file()
+
+
 def test_only_replies_are_scored_and_the_interval_is_that_of_the_texts(llama: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
     texts = [Example("Say something.", ORCHARD[:90]), Example(None, ORCHARD[:200]), Example(ORCHARD * 9, "Too long.")]

@@ -71,7 +71,8 @@ def quantize(
         if "result" in record:
             return record
         with _room_said():
-            made = out / WORK / made_name(model, scheme)
+            made, final = (place / made_name(model, scheme) for place in (out / WORK, out))
+            made = final if final.exists() else made  # stopped while it was published
             before = _before(out / WORK / "before.json", model, read, settings, say)
             if not made.exists():
                 say(f"quantizing {model.name} as {scheme}")
@@ -81,7 +82,7 @@ def quantize(
                 documents = _held_out_documents(out / WORK / "held_out.jsonl", texts, read)
                 result["judged"] = _judged(out, model, made, settings.judge, documents, settings.judging, say)
         _refuse_worse(result, settings, out)
-        return _publish(out, model, made, record, result)
+        return _publish(final, model, made, record, result)
     finally:
         lock.release()
 
@@ -251,11 +252,11 @@ def _refuse_worse(result: dict[str, Any], settings: QuantizeSettings, out: Path)
         )
 
 
-def _publish(out: Path, model: Path, made: Path, record: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _publish(final: Path, model: Path, made: Path, record: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    out = final.parent
     if (model / "prompts").is_dir():
         shutil.copytree(model / "prompts", out / "prompts", dirs_exist_ok=True)
-    final = out / made.name
-    if made.exists():
+    if made != final:
         made.replace(final)
     record = {**record, "result": {**result, "file": final.name, "engine": engine_of(final)}}
     write_atomically(out / "README.md", quantized_card(record, model).encode())
