@@ -34,7 +34,7 @@ from mga.toolmodel.compare import CompareSettings, prompt_beside  # noqa: E402
 from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
 from mga.toolmodel.perplexity import Losses, comparison, load_gguf, losses_of  # noqa: E402
-from mga.toolmodel.q4_0 import best_scales, on_the_grid_of_q4_0, rounded_by  # noqa: E402
+from mga.toolmodel.q4_0 import best_scales, scales_by_texts  # noqa: E402
 from mga.toolmodel.quantize import QuantizeSettings, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -204,53 +204,34 @@ def test_a_quantized_model_is_there_with_its_figures_and_answers(scheme: Any, ll
     assert before == (made.stat().st_mtime_ns, (tmp_path / "out" / "quantization.json").read_bytes())
 
 
-def test_q4_0_has_exactly_the_weights_that_gptq_chose(llama: Path, tmp_path: Path) -> None:
+def test_q4_0_has_the_scales_that_the_texts_chose(llama: Path, tmp_path: Path) -> None:
     texts = read_texts([str(SAMPLE)], "text", 8, 4)
-    grid = on_the_grid_of_q4_0(llama, quantizing.encoded(llama, texts, SETTINGS, "calibration"))
-    write_gguf(llama, tmp_path / "model.gguf", "q4_0", grid)
+    chosen = scales_by_texts(llama, quantizing.encoded(llama, texts, SETTINGS, "calibration"))
+    write_gguf(llama, tmp_path / "model.gguf", "q4_0", chosen)
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
-    original = safetensors_in(llama)
     for ours, theirs, heads in (("attn_q", "self_attn.q_proj", 4), ("ffn_down", "mlp.down_proj", None)):
         name = f"model.layers.1.{theirs}.weight"
-        wanted, rounded = (of[name][1]() for of in (grid, original))
-        assert np.abs(wanted - rounded).max() > 0
-        wanted = wanted if heads is None else side_by_side(wanted, heads)
-        tensor = stored[f"blk.1.{ours}.weight"]
-        assert tensor.tensor_type == Q4_0
-        held = quants.dequantize(tensor.data, tensor.tensor_type)
-        scales = np.repeat(np.abs(grid[f"{name}_scale"][1]()), 32, 1)
-        assert np.abs(held - wanted).max() <= scales.max() * 8 * 2**-10  # of the scales' 16 bits
-        assert (
-            np.abs(wanted - (original[name][1]() if heads is None else side_by_side(original[name][1](), 4))).max() > 0
-        )
+        weights, scales = safetensors_in(llama)[name][1](), chosen[name]
+        if heads is not None:
+            weights, scales = side_by_side(weights, heads), side_by_side(scales, heads)
+        wide = np.repeat(scales, 32, 1)
+        assert stored[f"blk.1.{ours}.weight"].tensor_type == Q4_0
+        held = quants.dequantize(stored[f"blk.1.{ours}.weight"].data, Q4_0)
+        assert np.array_equal(held, np.clip(np.rint(weights / wide), -8, 7) * wide)
 
 
-def test_scales_and_corrections_lose_less_of_what_a_layer_computes_than_rounding_does() -> None:
+def test_scales_lose_less_of_what_matters_than_those_of_the_largest_values() -> None:
     torch.manual_seed(0)
-    mixed = torch.randn(256, 96) @ (torch.randn(96, 96) * 0.3 + torch.eye(96)) * torch.rand(96).mul(3).exp()
+    inputs = torch.randn(256, 96) * torch.rand(96).mul(3).exp()
     weights = torch.randn(40, 96)
     weights[3] = 0  # a row without any
-    weights[:, 50] *= 20
-    importance = mixed.square().mean(0)[:32]
-    blocks = weights[:, :32]
-    scales = best_scales(blocks, importance)
-    by_largest = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))[:, 0] / -8
-
-    def lost(scale: Any) -> Any:
-        steps = (blocks / scale[:, None]).nan_to_num(0, 0, 0).round().clamp(-8, 7)
-        return (importance * (blocks - steps * scale[:, None]) ** 2).sum(1)
-
-    assert (lost(scales) <= lost(by_largest) * 1.001).all()
-    assert lost(scales).sum() < 0.8 * lost(by_largest).sum()
-    rounded, scales = rounded_by(weights, mixed.T @ mixed)
-    steps = (rounded / scales.repeat_interleave(32, 1)).nan_to_num(0)
-    assert torch.allclose(steps, steps.round(), atol=1e-3)
-    assert steps.min() >= -8
-    assert steps.max() <= 7
-    assert not rounded[3].any()
+    scales = best_scales(weights, inputs.square().mean(0))
+    assert not scales[3].any()
+    wide = scales.repeat_interleave(32, 1)
+    ours = (weights / wide).nan_to_num(0).round().clamp(-8, 7) * wide
     plain = torch.from_numpy(quants.dequantize(quants.quantize(weights.numpy(), Q4_0), Q4_0))
-    errors = [((weights - found) @ mixed.T).square().sum() for found in (rounded, plain)]
-    assert errors[0] < 0.5 * errors[1]
+    errors = [((weights - found) @ inputs.T).square().sum() for found in (ours, plain)]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
@@ -267,14 +248,16 @@ def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
         return 0
 
     def damaged(folder: Path, target: Path, *_: Any) -> None:
-        weights = {
-            name: (shape, (lambda load=load: load()[::-1].copy()) if "down_proj" in name else load)
-            for name, (shape, load) in safetensors_in(folder).items()
-        }
-        write_gguf(folder, target, "f32", weights)
+        model = original(folder)
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.mlp.down_proj.weight.copy_(layer.mlp.down_proj.weight.flip(0))
+        copied = shutil.copytree(folder, tmp_path / "damaged")
+        model.save_pretrained(copied)
+        write_gguf(copied, target, "f32")
 
     monkeypatch.setattr(quantizing, "write_gguf", damaged)
-    monkeypatch.setattr(quantizing, "on_the_grid_of_q4_0", lambda *_: None)
+    monkeypatch.setattr(quantizing, "scales_by_texts", lambda *_: None)
     assert mga() == 2
     said = capsys.readouterr().err
     assert "Quantized, the model is worse: its perplexity on held-out texts is" in said

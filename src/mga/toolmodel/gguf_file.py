@@ -29,13 +29,12 @@ Tensors = Mapping[str, tuple[tuple[int, ...], Callable[[], Weights]]]
 BLOCK = 32
 """Neighbours in a row that share a scale."""
 
-_BESIDE_WEIGHTS = ("_scale", "_zero_point", "_shape", "_g_idx", "rotary_emb.inv_freq")
 _ACTIVATIONS = ("silu", "swish")
 
 
-def write_gguf(folder: Path, target: Path, kind: Kind, weights: Tensors | None = None) -> None:
-    """Write the model of a folder to a file, which exists whole or not at all. `weights` are written in place of the
-    folder's; to matrices with a scale beside (`NAME_scale`) q4_0 gives exactly these scales.
+def write_gguf(folder: Path, target: Path, kind: Kind, scales: Mapping[str, Weights] | None = None) -> None:
+    """Write the model of a folder to a file, which exists whole or not at all. `scales` (rows × blocks) are those of
+    q4_0 by transformers' names; without them they come from each block's largest value.
 
     Raises InputError for a model or a tokenizer that this does not write.
     """
@@ -45,7 +44,7 @@ def write_gguf(folder: Path, target: Path, kind: Kind, weights: Tensors | None =
     writer = GGUFWriter(beside, "llama")
     try:
         _describe(writer, folder, config, kind, vocabulary)
-        tensors = list(_tensors(safetensors_in(folder) if weights is None else weights, config))
+        tensors = list(_tensors(folder, config, scales or {}))
         for name, shape, _, _ in tensors:
             stored = _stored(name, shape, kind)
             size = math.prod(quants.quant_shape_to_byte_shape(shape, stored))
@@ -55,7 +54,7 @@ def write_gguf(folder: Path, target: Path, kind: Kind, weights: Tensors | None =
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name, shape, load, scale in tensors:
-            writer.write_tensor_data(quantized(load(), _stored(name, shape, kind), scale and scale()))
+            writer.write_tensor_data(quantized(load(), _stored(name, shape, kind), scale))
         writer.close()
         committed(beside, target)
     finally:
@@ -123,22 +122,23 @@ _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4
 
 
 def _tensors(
-    held: Tensors, config: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Weights], Callable[[], Weights] | None]]:
-    """Every tensor of the file: name, shape, what loads it, and what loads its scales, if it has any."""
+    folder: Path, config: Mapping[str, Any], given: Mapping[str, Weights]
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[], Weights], Weights | None]]:
+    """Every tensor of the file: name, shape, what loads it, and its scales, if they are given."""
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     heads = config["num_attention_heads"]
     rotating = {"q_proj": heads, "k_proj": config.get("num_key_value_heads") or heads}
     tied = bool(config.get("tie_word_embeddings"))
-    for name, (shape, load) in held.items():
-        if (tied and name == "lm_head.weight") or name.endswith(_BESIDE_WEIGHTS):
+    for name, (shape, load) in safetensors_in(folder).items():
+        if (tied and name == "lm_head.weight") or name.endswith("rotary_emb.inv_freq"):
             continue
         there = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if there is None:
             raise InputError(f"The model has weights that no Llama has: {name}.")
-        _, scales = held.get(f"{name}_scale", (None, None))
+        scales = given.get(name)
         if (count := rotating.get(name.split(".")[-2])) is not None:
-            load, scales = _side_by_side(load, count), scales and _side_by_side(scales, count)
+            load = _side_by_side(load, count)
+            scales = None if scales is None else side_by_side(scales, count)
         yield there, shape, load, scales
     if (factors := _rotation_factors(config)) is not None:
         yield "rope_freqs.weight", factors.shape, lambda: factors, None

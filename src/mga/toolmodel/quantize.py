@@ -29,7 +29,7 @@ from mga.toolmodel.data_folder import is_data
 from mga.toolmodel.gguf_file import llama_config, model_config, safetensors_in, write_gguf
 from mga.toolmodel.gguf_vocabulary import vocabulary_of
 from mga.toolmodel.perplexity import Losses, comparison, load_either, losses_of
-from mga.toolmodel.q4_0 import on_the_grid_of_q4_0
+from mga.toolmodel.q4_0 import scales_by_texts
 from mga.toolmodel.quantized_card import quantized_card
 
 Scheme = Literal["w8a8", "q8_0", "q4_0"]
@@ -195,7 +195,7 @@ def _make(model: Path, scheme: Scheme, made: Path, texts: Texts, settings: Quant
     if scheme == "w8a8":
         compress_w8a8(model, made, calibration)
     else:
-        write_gguf(model, made, "q4_0", on_the_grid_of_q4_0(model, calibration))
+        write_gguf(model, made, "q4_0", scales_by_texts(model, calibration))
 
 
 def _looked_at(

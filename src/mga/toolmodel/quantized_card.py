@@ -9,7 +9,7 @@ import regex
 _HOW = {
     "w8a8": "8-bit weights and activations (SmoothQuant, then GPTQ; compressed-tensors), for vLLM and transformers",
     "q8_0": "8-bit weights in blocks of 32 (GGUF), for llama.cpp",
-    "q4_0": "4-bit weights in blocks of 32, chosen by GPTQ, and 8-bit embeddings (GGUF), for llama.cpp",
+    "q4_0": "4-bit weights in blocks of 32, scaled by their importance, and 8-bit embeddings (GGUF), for llama.cpp",
 }
 _LICENCE = regex.compile(r"^license: (.+)$", regex.MULTILINE)
 
