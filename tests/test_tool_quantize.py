@@ -440,7 +440,7 @@ def test_texts_come_from_the_record_of_the_training_or_are_asked_for(
     assert mga() == 0
     record = json.loads((tmp_path / "out" / "quantization.json").read_text())
     assert (record["texts"]["calibration"], record["result"]["perplexity"]["texts"]) == (3, 3)
-    assert prompt_beside(f"llamacpp:{tmp_path / 'out' / 'tool.Q8_0.gguf'}") is not None
+    assert prompt_beside(record["result"]["engine"]) is not None
 
 
 def test_with_a_judge_texts_of_both_models_are_judged_on_what_is_held_out(llama: Path, tmp_path: Path) -> None:

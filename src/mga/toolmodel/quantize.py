@@ -2,7 +2,7 @@
 
 quantization.json   settings and fingerprints; with `result` once all is done
 MODEL.W8A8/         a folder for vLLM and transformers; or MODEL.Q8_0.gguf, a file for llama.cpp
-prompts/            the prompts that travel with the model
+prompts/            the prompts that travel with the model (of a folder: in it)
 README.md           the model card
 .work/              losses of the original, the model before it is looked at; gone at the end
 """
@@ -254,10 +254,11 @@ def _refuse_worse(result: dict[str, Any], settings: QuantizeSettings, out: Path)
 
 def _publish(final: Path, model: Path, made: Path, record: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     out = final.parent
-    if (model / "prompts").is_dir():
-        shutil.copytree(model / "prompts", out / "prompts", dirs_exist_ok=True)
     if made != final:
         made.replace(final)
+    if (model / "prompts").is_dir():
+        beside = final if final.is_dir() else out
+        shutil.copytree(model / "prompts", beside / "prompts", dirs_exist_ok=True)
     record = {**record, "result": {**result, "file": final.name, "engine": engine_of(final)}}
     write_atomically(out / "README.md", quantized_card(record, model).encode())
     write_json(out / RECORD, record)
