@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab bench-losses bench-pack bench-executors
+	bench-judge bench-lab bench-losses bench-pack bench-executors bench-quantize
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
+	@echo "make bench-quantize quantized models beside the original: perplexity, size, speed (INPUT=file)"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
 
@@ -146,6 +147,9 @@ bench-losses: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/losses.py speed .venv-torch/model $(ARGS)
 	$(TORCH)/python benchmarks/losses.py llamacpp
 
+bench-quantize: .venv-torch/.installed .venv-torch/model
+	$(TORCH)/python benchmarks/quantize.py .venv-torch/model --input $(INPUT) $(ARGS)
+
 bench-model: install
 	$(BIN)/python benchmarks/embedded_model.py $(INPUT)
 
@@ -162,4 +166,4 @@ bench-lab: install
 	$(BIN)/python benchmarks/lab_controls.py $(CORPUS) $(ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus .bench-quantize demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ from mga.documents import find_files
 from mga.lab.judging import ask_judge, judgements_in
 from mga.lab.questions import questions
 from mga.lab.reliability import reliability
-from mga.lab.sample import sample_documents, write_sample
+from mga.runs.sample import sample_documents, write_sample
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import mga
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = ["errors", "events", "records", "words", "engine_uri", "wheel", "prompts", "config", "documents", "reading"]
 ORDER += ["chunks", "store", "outcomes", "engines", "embedders", "expand", "runs", "corpus", "budget", "pretrain"]
-ORDER += ["evaluate", "benchmarks", "study", "report", "lab", "verbs", "cli"]
+ORDER += ["evaluate", "benchmarks", "study", "toolmodel", "report", "lab", "verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 

@@ -28,6 +28,7 @@ from mga.verbs.pretrain import pretrain
 from mga.verbs.report import report
 from mga.verbs.sample import sample
 from mga.verbs.study import study
+from mga.verbs.tool.group import tool
 from mga.verbs.top import top
 from mga.verbs.tune_engine import tune_engine
 
@@ -46,6 +47,7 @@ VERBS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for verb in VERBS:
     app.command()(verb)
 app.add_typer(budget, name="budget")
+app.add_typer(tool, name="tool")
 
 
 def main() -> None:

@@ -26,13 +26,13 @@ from mga.lab.compare import compare
 from mga.lab.judging import ask_judge, judgements_in
 from mga.lab.map import draw
 from mga.lab.questions import questions
-from mga.lab.sample import sample_documents, write_sample
 from mga.lab.settings import ORIGINALS, LabSettings, begin, record_of
 from mga.lab.tables import as_markdown, tables_of
-from mga.lab.texts import Written, write_pairs_of, write_texts, written_in
 from mga.runs.on_this_machine import expand
 from mga.runs.progress import Progress
 from mga.runs.run import Run
+from mga.runs.sample import sample_documents, write_sample
+from mga.runs.texts import Written, write_pairs_of, write_texts, written_in
 from mga.store import read_json, write_atomically, write_json
 
 Say = Callable[[str], None]

@@ -34,8 +34,8 @@ from mga.lab.overlap import other_cosine, overlap, place
 from mga.lab.planted import of_others, shortened
 from mga.lab.reliability import reliability
 from mga.lab.settings import ORIGINALS
-from mga.lab.texts import Text, Written, would_drop
 from mga.records import Document
+from mga.runs.texts import Text, Written, would_drop
 from mga.words import estimate_tokens
 
 VERSION = 1

@@ -1,6 +1,5 @@
 """Ask the judge about planted pairs, swapped texts and the same texts again, to learn what its scores are worth."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -8,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mga.config import ExpandConfig
-from mga.engines.choose import choose_engine
-from mga.engines.client import Client
 from mga.engines.engine import Reply, Request
-from mga.engines.journal import Journal
-from mga.errors import InputError, StopError, TryAgainError
+from mga.errors import InputError, TryAgainError
 from mga.expand.judge import judge
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.lab.questions import Kind, Question
 from mga.records import Drop, Reformulation
+from mga.runs.asking import ask_all
 from mga.store import read_json, write_json
 
 RECORD = "judging.json"
@@ -50,30 +47,12 @@ async def ask_judge(folder: Path, config: ExpandConfig, asked: Sequence[Question
     Raises InputError and StopError with everything received kept.
     """
     uri = config.judge_engine or config.engine
-    client = Client(choose_engine(uri, config.concurrency, folder / "logs" / "judge", say))
-    journal = Journal(folder / "judging.jsonl")
-    try:
-        await client.engine.start()
-        recipe = Recipe(config, client.count_tokens, client.engine.context)
-        places = asyncio.Semaphore(client.engine.documents_in_flight)
-
-        async def answer(question: Question) -> Judgement:
-            async with places:
-                return await _answer(question, partial(client.ask, journal=journal), recipe)
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(question)) for question in asked]
-    except BaseExceptionGroup as group_of_errors:
-        ours, _ = group_of_errors.split((InputError, StopError))
-        raise (ours.exceptions[0] if ours else group_of_errors.exceptions[0]) from group_of_errors
-    finally:
-        journal.close()
-        await client.engine.close()
-    answers = [task.result() for task in tasks]
-    rows = [asdict(answer) for answer in answers]
-    write_json(folder / RECORD, {"model": client.engine.model, "judgements": rows})
-    journal.remove()
-    return answers
+    journal = folder / "judging.jsonl"
+    found = await ask_all(uri, config, asked, _answer, journal, folder / "logs" / "judge", say)
+    rows = [asdict(answer) for answer in found.answers]
+    write_json(folder / RECORD, {"model": found.model, "judgements": rows})
+    journal.unlink(missing_ok=True)
+    return found.answers
 
 
 async def _answer(question: Question, ask: Ask, recipe: Recipe) -> Judgement:

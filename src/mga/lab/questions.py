@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 from mga.expand.recipe import derived_seed
 from mga.lab.planted import of_others, shortened
-from mga.lab.texts import Text
 from mga.records import Document, Verdict
+from mga.runs.texts import Text
 
 Kind = Literal["planted", "swapped", "repeated"]
 Item = TypeVar("Item")

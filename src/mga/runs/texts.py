@@ -1,4 +1,4 @@
-"""What a variant has written, out of its run folder: every text that passed cleaning, with its verdict if any."""
+"""What runs over a written sample have made of it: every text that passed cleaning, with its verdict if any."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def written_in(run: Path, documents: Sequence[Document]) -> Written:
     place = {document.text: i for i, document in enumerate(documents)}
     texts: list[Text] = []
     missing: Counter[str] = Counter()
-    for row in _rows(run, documents):
+    for row in rows_of(run, documents):
         if row.get("reason") in (None, *_JUDGED) and row["text"]:
             texts.append(_text(row))
         else:
@@ -84,13 +84,13 @@ def write_texts(path: Path, texts: Sequence[Text]) -> None:
 def write_pairs_of(run: Path, documents: Sequence[Document], path: Path) -> None:
     """The pairs that a finished run has written for, for other runs over the same documents."""
     pairs: dict[str, list[Pair]] = {document.text: [] for document in documents}
-    for row in _rows(run, documents):
+    for row in rows_of(run, documents):
         if row["genre"] is not None:
             pairs[row["raw_text"]].append(Pair(row["genre"], row["audience"]))
     write_given_pairs(path, pairs)
 
 
-def _rows(run: Path, documents: Sequence[Document]) -> list[dict[str, Any]]:
+def rows_of(run: Path, documents: Sequence[Document]) -> list[dict[str, Any]]:
     """All rows of a run. Raises InputError when it has cut documents of the sample into several chunks."""
     rows = [row for folder in ("kept", "dropped", "failed") for row in read_rows(run / folder)]
     whole = {document.text for document in documents}

@@ -1,0 +1,14 @@
+"""The verbs `mga tool …`."""
+
+import typer
+
+from mga.verbs.tool.compare import compare
+from mga.verbs.tool.quantize import quantize
+
+tool = typer.Typer(
+    help="Make, compare and quantize tool models: small models that do the work of a large one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+for verb in (compare, quantize):
+    tool.command()(verb)
