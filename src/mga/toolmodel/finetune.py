@@ -34,9 +34,9 @@ Say = Callable[[str], None]
 class TrainSettings:
     """How a tool model is trained (defaults: the paper's, section 2 and appendix, where it says).
 
-    `batch` is examples a step over all processes, `micro_batch` those computed at once; `lora` is the rank of an adapter
-    (0: all weights are trained); `learning_rate` None is 2e-5, and 2e-4 of an adapter; `valid` is how many held-out
-    prompts are answered before and after.
+    `batch` is examples a step over all processes, `micro_batch` those computed at once; `lora` is the rank of an
+    adapter (0: all weights are trained); `learning_rate` None is 2e-5, and 2e-4 of an adapter; `valid` is how many
+    held-out prompts are answered before and after.
     """
 
     epochs: float = 3.0
@@ -138,9 +138,12 @@ def _train(
     say: Say,
 ) -> dict[str, Any]:
     import torch
+    from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
     trainer = _trainer(base, tokenizer, examples, out, settings)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_telling(say))
     begun = out / ".training" / "before.json"
     if not begun.exists():
         before = _measure(trainer, tokenizer, examples, settings)
@@ -179,7 +182,9 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
     import torch
     import transformers
     from datasets import Dataset, disable_progress_bars
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from mga.toolmodel.trainer import ByLengthTrainer
 
     disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
@@ -205,7 +210,6 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
         max_length=settings.sequence,
         packing=packing,
         completion_only_loss=True,
-        train_sampling_strategy="random" if packing else "group_by_length",
         gradient_checkpointing=gpu,
         bf16=gpu,
         use_cpu=not gpu,
@@ -233,7 +237,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
             r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM"
         )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
-    return SFTTrainer(
+    return ByLengthTrainer(
         model=str(base),
         args=arguments,
         train_dataset=Dataset.from_list([one.columns() for one in examples.train]),
@@ -241,6 +245,18 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
         processing_class=tokenizer,
         peft_config=adapter,
     )
+
+
+def _telling(say: Say) -> Any:
+    """A callback that tells the course of a training."""
+    from transformers import TrainerCallback
+
+    class Telling(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+            if state.is_world_process_zero and logs and "loss" in logs:
+                say(f"step {state.global_step:,}/{state.max_steps:,} · loss {float(logs['loss']):.4f}")
+
+    return Telling()
 
 
 def _measure(trainer: Any, tokenizer: Any, examples: Examples, settings: TrainSettings) -> dict[str, Any]:

@@ -34,14 +34,15 @@ tags: [mga, synthetic-data]
 # A tool model of mga
 
 It {does}. Made with mga {record["versions"]["mga"]} from {base["name"]} (fingerprint {base["fingerprint"]}): {how},
-{settings["epochs"]:g} epochs over {counts["train"]:,} judged examples ({counts["reply_tokens"]:,} tokens of replies; the loss is
-of replies alone), learning rate {settings["learning_rate"] or "default"}, cosine. Its licence is that of the base and of the texts.
+{settings["epochs"]:g} epochs over {counts["train"]:,} judged examples ({counts["reply_tokens"]:,} tokens of replies; \
+the loss is of replies alone), learning rate {settings["learning_rate"] or "default"}, cosine. Its licence is that of \
+the base and of the texts.
 
 | on {counts["held_out"]:,} examples of documents it has not seen | before | after |
 |---|---|---|
 {table}
 
-Use it: `mga expand … --engine transformers:FOLDER`, or `vllm:FOLDER`; `mga tool quantize` makes a GGUF file for llama.cpp.
+Use it: `mga expand … --engine transformers:FOLDER`, or `vllm:FOLDER`; `mga tool quantize` makes it smaller.
 It knows these prompts ({", ".join(record["data"]["prompts"].values())}) and no others:
 
 {prompts}

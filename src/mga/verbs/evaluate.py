@@ -46,6 +46,7 @@ def evaluate(
     from mga.corpus.files import open_corpus
     from mga.errors import InputError
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     try:
         import transformers  # noqa: F401

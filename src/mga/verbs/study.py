@@ -34,6 +34,7 @@ def study(
     from mga.study.settings import load_study
     from mga.study.table import differences_table, plan_table
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     places = {name: path for name, _, path in (one.partition("=") for one in source or [])}
     if wrong := [name for name, path in places.items() if not path]:

@@ -28,8 +28,9 @@ def train(
     valid: Annotated[int, typer.Option(help="held-out prompts answered before and after", min=0)] = 32,
     seed: Annotated[int, typer.Option(help="of order and adapter", min=0)] = 0,
 ) -> None:
-    """Train a tool model on examples: the loss is of replies alone. On several GPUs: accelerate launch -m mga.cli tool train …
+    """Train a tool model on examples: the loss is of replies alone.
 
+    On several GPUs: accelerate launch -m mga.cli tool train … (all else the same).
     Run the same command again to continue where it was stopped.
     """
     import os

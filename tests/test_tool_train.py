@@ -1,0 +1,285 @@
+"""Tool models: the loss is of replies alone, going on is exact, a student learns, and the folder is an engine."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from teacher import GENRES, READERS, answer, notes
+
+from mga.errors import InputError
+from mga.expand.pairs import pairs_request
+from mga.expand.recipe import Recipe
+from mga.outcomes import write_rows
+from mga.prompts.library import load
+from mga.records import Document
+from mga.store import read_json, write_json
+from mga.toolmodel.examples import SCHEMA, vocabulary_of
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer and a chat template, its weights drawn by chance."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("base")
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    texts = [note.rewritten(genre) for note in notes(40) for genre in GENRES] + [load("pairs").template] * 5
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["</s>", "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=1024,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=True,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of examples in short prompts, so that a model of a few weights can learn them."""
+    folder = tmp_path_factory.mktemp("data")
+    for split, count, seed in (("train", 16, 1), ("held_out", 4, 2)):
+        rows = []
+        for i, note in enumerate(notes(count, seed)):
+            for genre, said in list(GENRES.items())[:2]:
+                messages = [
+                    {"role": "user", "content": f"{note.text} Genre: {said}"},
+                    {"role": "assistant", "content": note.rewritten(genre)},
+                ]
+                about = {"source_id": f"{split}-{i}", "raw_text": note.text, "run": "r", "score": 5}
+                lengths = {"prompt_tokens": 90, "reply_tokens": 60}
+                rows.append({"messages": messages, "genre": said, "audience": READERS[genre], **about, **lengths})
+        (folder / "reformulate").mkdir(exist_ok=True)
+        write_rows(folder / "reformulate" / f"{split}.parquet", rows, SCHEMA)
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "reformulate_base.md").write_text(load("reformulate_base").template)
+    vocabulary = vocabulary_of((base / "tokenizer.json").read_text())
+    prompts = {"pairs": "pairs@0", "reformulate": "reformulate_base@0"}
+    write_json(folder / "examples.json", {"prompts": prompts, "tokenizer": {"name": "base", "vocabulary": vocabulary}})
+    return folder
+
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 3,
+    "batch": 8,
+    "micro_batch": 4,
+    "learning_rate": 5e-3,
+    "sequence": 1024,
+    "checkpoint_every": 3,
+    "valid": 4,
+    "tensorboard": False,
+}
+
+
+def settings(**changes: Any) -> Any:
+    from mga.toolmodel.finetune import TrainSettings
+
+    made = TrainSettings(
+        epochs=3,
+        batch=8,
+        micro_batch=4,
+        learning_rate=5e-3,
+        sequence=1024,
+        checkpoint_every=3,
+        valid=4,
+        tensorboard=False,
+    )
+    return replace(made, **changes)
+
+
+def train(data: Path, base: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    from mga.toolmodel.finetune import finetune
+
+    stage = changes.pop("stage", "reformulate")
+    return finetune(data, str(base), stage, out, settings(**changes), lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "tool"
+    train(data, base, out)
+    return out
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.torch
+def test_the_student_learns_and_says_so(trained: Path) -> None:
+    record = read_json(trained / "tool.json")
+    assert record["after"]["loss"] < record["before"]["loss"] - 1
+    assert record["after"]["valid"]["reformulate"]["of"] == 4
+    assert record["steps"] == 12
+    card = (trained / "README.md").read_text()
+    assert f"| {record['before']['loss']:.4f} | {record['after']['loss']:.4f} |" in card
+    assert load("reformulate_base").template.strip() in card
+    assert (trained / "losses.svg").stat().st_size > 1000
+    assert (trained / "prompts" / "reformulate_base.md").is_file()
+    assert not (trained / ".training").exists()
+
+
+@pytest.mark.torch
+def test_the_loss_is_of_replies_alone(data: Path, base: Path, trained: Path) -> None:
+    import torch
+    import transformers
+
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(trained).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained)
+    losses = []
+    for row in pq.read_table(data / "reformulate" / "held_out.parquet").to_pylist():
+        user, assistant = (message["content"] for message in row["messages"])
+        before = tokenizer(f"<|user|>{user}</s><|assistant|>", add_special_tokens=False)["input_ids"]
+        after = tokenizer(f"{assistant}</s>", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([before + after])).logits[0]
+        start = len(before)
+        losses.append((torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(after)), len(after)))
+    expected = [float(loss) for loss, _ in losses]
+    measured = read_json(trained / "tool.json")["after"]["loss"]
+    assert min(expected) < measured < max(expected)
+    by_batches = [
+        sum(float(loss) * n for loss, n in losses[i : i + 4]) / sum(n for _, n in losses[i : i + 4]) for i in (0, 4)
+    ]
+    assert measured == pytest.approx(sum(by_batches) / 2, rel=2e-2)
+
+
+@pytest.mark.torch
+def test_neighbours_in_a_batch_change_nothing(data: Path, base: Path, tmp_path: Path) -> None:
+    alone = train(data, base, tmp_path / "alone", micro_batch=1, epochs=1, valid=0)
+    together = train(data, base, tmp_path / "together", micro_batch=8, epochs=1, valid=0)
+    one, many = ([line["loss"] for line in record["history"] if "loss" in line] for record in (alone, together))
+    assert len(one) == len(many) == 4
+    assert one[0] == pytest.approx(many[0], rel=1e-3)
+
+
+@pytest.mark.torch
+def test_killed_and_continued_is_the_same_model(data: Path, base: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tool"
+    code = (
+        "import sys; from pathlib import Path; from transformers import TrainerCallback; import os, signal\n"
+        "import mga.toolmodel.finetune as f\n"
+        "class Kill(TrainerCallback):\n"
+        "    def on_step_end(self, args, state, control, **more):\n"
+        "        if state.global_step == 8: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "made = f._trainer\n"
+        "def trainer(*given):\n"
+        "    found = made(*given); found.add_callback(Kill()); return found\n"
+        "f._trainer = trainer\n"
+        f"settings = f.TrainSettings(**{SETTINGS!r})\n"
+        f"f.finetune(Path({str(data)!r}), {str(base)!r}, 'reformulate', Path({str(out)!r}), settings, print)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110, env=os.environ)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert (out / ".training" / "checkpoint-6").is_dir()
+    assert not (out / "model.safetensors").exists()
+    train(data, base, out)
+    once, twice = weights(trained), weights(out)
+    assert all(bool((once[name] == twice[name]).all()) for name in once)
+
+
+@pytest.mark.torch
+def test_an_adapter_is_merged_into_an_ordinary_folder(data: Path, base: Path, tmp_path: Path) -> None:
+    record = train(data, base, tmp_path / "tool", lora=8, learning_rate=None, epochs=2)
+    assert record["after"]["loss"] < record["before"]["loss"]
+    assert set(weights(tmp_path / "tool")) == set(weights(base))
+    changed = [name for name, w in weights(tmp_path / "tool").items() if bool((w != weights(base)[name]).any())]
+    assert any("q_proj" in name for name in changed)
+    assert not any("embed" in name for name in changed)
+
+
+@pytest.mark.torch
+def test_the_folder_is_an_engine(trained: Path) -> None:
+    from mga.engines.engine import Request
+    from mga.engines.transformers.engine import TransformersEngine
+
+    async def ask() -> str:
+        engine = TransformersEngine(str(trained), None, "cpu")
+        await engine.start()
+        try:
+            note = notes(1, 3)[0]
+            prompt = f"{note.text} Genre: {GENRES['fact sheet']}"
+            return (await engine.ask(Request(prompt, 40, 0, "reformulate", "a", {"temperature": 0.0}))).text
+        finally:
+            await engine.close()
+
+    assert asyncio.run(ask()).startswith("Building:")
+
+
+@pytest.mark.torch
+def test_what_does_not_fit_is_said_in_a_sentence(data: Path, base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    with pytest.raises(InputError, match="no folder of mga tool examples"):
+        train(tmp_path, base, tmp_path / "a")
+    with pytest.raises(InputError, match="no examples to train on for pairs"):
+        train(data, base, tmp_path / "b", stage="pairs")
+    with pytest.raises(InputError, match="more than --sequence 64"):
+        train(data, base, tmp_path / "c", sequence=64)
+    with pytest.raises(InputError, match="needs a GPU and flash-attn"):
+        train(data, base, tmp_path / "d", packing=True)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    record = read_json(other / "examples.json")
+    write_json(other / "examples.json", {**record, "tokenizer": {"name": "x", "vocabulary": "0"}})
+    with pytest.raises(InputError, match="counted with another tokenizer"):
+        train(other, base, tmp_path / "e")
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="has no chat template"):
+        train(data, bare, tmp_path / "f")
+    train(data, base, tmp_path / "g", epochs=0.2, valid=0)
+    with pytest.raises(InputError, match=r"lora \(0 → 4\)"):
+        train(data, base, tmp_path / "g", epochs=0.2, valid=0, lora=4)
+
+
+def test_valid_pairs_are_the_object_that_was_asked_for() -> None:
+    from mga.config import ExpandConfig
+    from mga.toolmodel.training_data import Asked
+    from mga.toolmodel.validity import _is_pairs, _is_text
+
+    note = notes(1)[0]
+    recipe = Recipe(ExpandConfig(input=["x"]), lambda text: None)  # type: ignore[arg-type, return-value]
+    prompt = pairs_request(Document("d", note.text, "0:0"), recipe, 5).prompt
+    asked = Asked("pairs", prompt, note.text, answer(prompt))
+    assert _is_pairs(asked, answer(prompt))
+    assert not _is_pairs(asked, answer(prompt)[:-1])
+    assert not _is_pairs(asked, orjson.dumps({"genre": "a long text for many", "audience": "many who read"}).decode())
+    text = Asked("reformulate", "", note.text * 3, "")
+    assert not _is_text(text, "  ")
+    assert not _is_text(text, "the same words " * 40)
