@@ -1,7 +1,10 @@
-"""What several test files share: one ordinary document, and reading fast property tests."""
+"""What several test files share: one ordinary document, a teacher, and reading fast property tests."""
+
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from teacher import Serving
 
 from mga.records import Document
 
@@ -19,3 +22,10 @@ ORCHARD = (
 def orchard() -> Document:
     """A short English document."""
     return Document("orchard", ORCHARD, "0:0", n_tokens=80)
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Iterator[str]:
+    """The engine of a teacher whose answers can be learned (tests/teacher.py)."""
+    with Serving() as address:
+        yield address

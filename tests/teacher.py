@@ -7,8 +7,10 @@ Its rewrites keep the facts of a note and follow the genre's layout, so that a s
 can check it. As a judge it looks the facts up: 1, and 1 more for each of four facts of the document in the text.
 """
 
+import asyncio
 import json
 import sys
+import threading
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -136,6 +138,34 @@ def application() -> web.Application:
     made.router.add_post("/v1/chat/completions", chat)
     made.router.add_get("/v1/models", models)
     return made
+
+
+class Serving:
+    """`with Serving() as address:` answers at a loopback address, from a thread of its own, until the block ends."""
+
+    def __enter__(self) -> str:
+        self._loop, ready = asyncio.new_event_loop(), threading.Event()
+
+        async def serve() -> None:
+            runner = web.AppRunner(application())
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self._port = runner.addresses[0][1]
+            ready.set()
+
+        def run() -> None:
+            self._loop.run_until_complete(serve())
+            self._loop.run_forever()
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        if not ready.wait(10):
+            raise RuntimeError("the teacher does not answer")
+        return f"http://127.0.0.1:{self._port}/v1#teacher"
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
 
 
 def main() -> None:

@@ -1,8 +1,6 @@
 """Examples of judged runs: exact prompts, thresholds, every outcome accounted for, no document in both parts."""
 
 import asyncio
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,8 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from aiohttp import web
 from rich.console import Console
-from teacher import answer, application, note_in, notes
+from teacher import answer, note_in, notes
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from mga.budget.tokenizer import Tokenizer as Loaded
@@ -28,29 +25,6 @@ from mga.toolmodel.data_folder import examples_in, held_out_documents
 from mga.toolmodel.examples import ExampleSettings, collect, near_duplicates
 
 COUNT = 24
-
-
-@pytest.fixture(scope="session")
-def teacher() -> Iterator[str]:
-    """The teacher's address."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    port = 0
-
-    async def serve() -> None:
-        nonlocal port
-        runner = web.AppRunner(application())
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        ready.set()
-
-    thread = threading.Thread(target=lambda: (loop.run_until_complete(serve()), loop.run_forever()), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    yield f"http://127.0.0.1:{port}/v1#teacher"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
 
 
 def run_of(folder: Path, engine: str, **more: Any) -> Path:

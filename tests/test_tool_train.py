@@ -58,7 +58,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=1024,
+        max_position_embeddings=4096,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
     )
@@ -266,6 +266,60 @@ def test_what_does_not_fit_is_said_in_a_sentence(data: Path, base: Path, tmp_pat
     train(data, base, tmp_path / "g", epochs=0.2, valid=0)
     with pytest.raises(InputError, match=r"lora \(0 → 4\)"):
         train(data, base, tmp_path / "g", epochs=0.2, valid=0, lora=4)
+
+
+def rounds_settings() -> Any:
+    from mga.toolmodel.examples import ExampleSettings
+    from mga.toolmodel.rounds import RoundSettings
+
+    return RoundSettings(
+        rounds=2,
+        documents=5,
+        held_out=3,
+        examples=ExampleSettings(held_out=0.2),
+        training=settings(epochs=1, sequence=2048, valid=0),
+    )
+
+
+@pytest.mark.torch
+def test_rounds_collect_train_compare_and_end_with_a_reason(base: Path, teacher: str, tmp_path: Path) -> None:
+    from mga.toolmodel.rounds import rounds
+
+    lines = [orjson.dumps({"id": f"n{i}", "text": note.text}) for i, note in enumerate(notes(13))]
+    (tmp_path / "notes.jsonl").write_bytes(b"\n".join(lines))
+    rules = ["max_reply_tokens = 256", "[cleaning]", "min_words = 8", "max_copied = 1.0"]
+    (tmp_path / "expand.toml").write_text("\n".join([*rules, "[pairing]", "attempts = 1", "max_tokens = 64"]))
+    asked = replace(rounds_settings(), config=tmp_path / "expand.toml")
+    given = (teacher, teacher, str(base), [str(tmp_path / "notes.jsonl")], tmp_path / "rounds", asked)
+    said: list[str] = []
+    record = rounds(*given, said.append)
+    assert [row["writer"] for row in record["history"]] == ["teacher", "student"]
+    first, second = record["history"]
+    assert first["teacher"]["share"] == 1
+    assert first["student"]["share"] < 0.5  # so few weights cannot read a prompt of mga, and it is told
+    assert first["difference"]["verdict"] == "worse"
+    assert second["examples"]["reformulate"]["train"] >= first["examples"]["reformulate"]["train"]
+    assert record["ended"] == "the last round brought no gain that can be told from chance"
+    held = {row["id"] for row in map(orjson.loads, (tmp_path / "rounds/documents/held_out.jsonl").open("rb"))}
+    for i in (1, 2):
+        rows = map(orjson.loads, (tmp_path / f"rounds/documents/round-{i}.jsonl").open("rb"))
+        assert not held & {row["id"] for row in rows}
+    said.clear()
+    assert rounds(*given, said.append) == record
+    assert said == []
+    with pytest.raises(InputError, match="margin"):
+        rounds(*given[:-1], replace(asked, margin=0.1), said.append)
+
+
+def test_gains_have_the_interval_of_newcombe() -> None:
+    from dataclasses import asdict
+
+    from mga.toolmodel.paired import wilson
+    from mga.toolmodel.rounds import gain
+
+    # Newcombe 1998, table II, case (a): 56/70 against 48/80 is 0.2, 95% interval 0.0524 to 0.3339
+    difference, low, high = gain(asdict(wilson(48, 80)), asdict(wilson(56, 70)))
+    assert (difference, low, high) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-3)
 
 
 def test_valid_pairs_are_the_object_that_was_asked_for() -> None:

@@ -5,6 +5,7 @@ import typer
 from mga.verbs.tool.compare import compare
 from mga.verbs.tool.examples import examples
 from mga.verbs.tool.quantize import quantize
+from mga.verbs.tool.rounds import rounds
 from mga.verbs.tool.train import train
 
 tool = typer.Typer(
@@ -12,5 +13,5 @@ tool = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for verb in (examples, train, compare, quantize):
+for verb in (examples, train, compare, rounds, quantize):
     tool.command()(verb)
