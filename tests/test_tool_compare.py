@@ -170,6 +170,10 @@ def test_a_student_alone_writes_for_the_pairs_of_the_examples(tmp_path: Path) ->
     assert {row["genre"] for row in kept} == {"a fable of animals", "an open letter to all"}
     with pytest.raises(InputError, match="Without a --teacher, the pairs"):
         compared("scripted:", tmp_path / "other", None)
+    with pytest.raises(InputError, match="To compare pairs, name a --teacher"):
+        compared("scripted:", tmp_path / "other", None, stage="pairs")
+    alone = compared("scripted:", tmp_path / "other", None, stage="both", sample=3)
+    assert alone["student"]["pairs"]["valid_at_once"]["of"] == 3
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -184,7 +184,7 @@ def test_a_quantized_model_is_there_with_its_figures_and_answers(scheme: Any, ll
     assert abs(found["change"]) < 0.1
     assert found["low"] <= found["change"] <= found["high"]
     assert found["change"] == pytest.approx(found["after"] / found["before"] - 1)
-    assert result["bytes"]["after"] < result["bytes"]["before"]
+    assert result["bytes"]["after"] < 0.7 * result["bytes"]["before"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"{found['after']:.3f}" in card
     assert f"--engine {result['engine'].partition(':')[0]}:{made.name}" in card

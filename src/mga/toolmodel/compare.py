@@ -79,6 +79,8 @@ def compare(
     `documents` are an input of `mga expand`, or a folder of examples, whose held-out documents are taken. Without a
     teacher only the student is measured. Raises InputError and StopError with everything received kept.
     """
+    if teacher is None:
+        _check_alone(documents, settings)
     engines: dict[Side, str] = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
     configs = {side: _config(side, uri, judge, settings) for side, uri in engines.items()}
     lock = take(out)
@@ -102,6 +104,13 @@ def compare(
         return result
     finally:
         lock.release()
+
+
+def _check_alone(documents: Sequence[str], settings: CompareSettings) -> None:
+    if settings.stage == "pairs":
+        raise InputError("To compare pairs, name a --teacher: it writes for them.")
+    if settings.stage == "reformulate" and not is_data(Path(documents[0])):
+        raise InputError("Without a --teacher, the pairs to write for must be in DATA; or take --stage both.")
 
 
 def prompt_beside(engine: str) -> str | None:
@@ -189,13 +198,11 @@ def _written(out: Path, held: Mapping[Document, Sequence[Pair]]) -> str:
 
 def _pairs_file(out: Path, side: Side, engines: Mapping[Side, str], settings: CompareSettings) -> Path:
     """Where the pairs lie that a side's texts are written for."""
-    if settings.stage == "pairs" and "teacher" not in engines:
-        raise InputError("To compare pairs, name a --teacher: it writes for them.")
     if settings.stage != "reformulate":
         return out / "pairs" / f"{side}.jsonl"
     given = out / "pairs" / "given.jsonl"
     if not given.exists() and "teacher" not in engines:
-        raise InputError("Without a --teacher, the pairs to write for must be in DATA; or take --stage both.")
+        raise InputError("The held-out examples have no pairs to write for; name a --teacher, or take --stage both.")
     return given if given.exists() else out / "pairs" / "teacher.jsonl"
 
 

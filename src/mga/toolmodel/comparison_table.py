@@ -38,8 +38,10 @@ def statement(figures: Mapping[str, Any]) -> str:
         return f"{shown}: not worse than it by more than {margin}."
     if found["verdict"] == "worse":
         return f"{shown}: worse than it by more than {margin}."
-    needed = f"about {found['needed']:,} documents" if found["needed"] else "no number of documents"
-    return f"{shown}: whether it is worse by more than {margin} cannot be told; so, {needed} would tell."
+    if found["needed"] is None:
+        return f"{shown}: whether it is worse by more than {margin} cannot be told."
+    needed = f"about {_two_digits(found['needed']):,.0f} documents would tell"
+    return f"{shown}: whether it is worse by more than {margin} cannot be told. If it is as it looks, {needed}."
 
 
 def _lines(sides: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -85,3 +87,7 @@ def _share(share: Mapping[str, Any] | None) -> str:
         if share is None or share["share"] is None
         else f"{share['share']:.2%} ({share['low']:.1%}–{share['high']:.1%})"
     )
+
+
+def _two_digits(number: int) -> float:
+    return float(f"{number:.2g}")

@@ -47,7 +47,16 @@ def compress_w8a8(folder: Path, target: Path, texts: Sequence[Encoded]) -> None:
             max_seq_length=max(len(text.ids) for text in texts),
             num_calibration_samples=len(rows),
         )
+        _store_as(model, transformers.AutoConfig.from_pretrained(folder, local_files_only=True).dtype)
         _save(model, folder, target)
+
+
+def _store_as(model: Any, dtype: Any) -> None:
+    """Give what is not quantized the type it had in the original folder."""
+    for module in model.modules():
+        if dtype is not None and not hasattr(module, "quantization_scheme"):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
 
 
 def _save(model: Any, folder: Path, target: Path) -> None:
