@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab bench-losses bench-pack bench-executors bench-quantize
+	bench-judge bench-lab bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -31,6 +31,8 @@ help:
 	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
+	@echo "make bench-pretrain mga pretrain beside a bare PyTorch loop (ARGS='--size 134M --sequence 8192' on a GPU)"
+	@echo "make bench-tool   a tool model from a teacher to its figures; its trainer beside a bare loop (10 minutes)"
 	@echo "make bench-quantize quantized models beside the original: perplexity, size, speed (INPUT=file)"
 	@echo "make bench-model  speed and usable texts of the embedded model, by weight format"
 	@echo "make bench-pairs  different pairs per document, by recipe (INPUT=file, LIMIT=40)"
@@ -146,6 +148,13 @@ bench-losses: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/losses.py planted
 	$(TORCH)/python benchmarks/losses.py speed .venv-torch/model $(ARGS)
 	$(TORCH)/python benchmarks/losses.py llamacpp
+
+bench-pretrain: .venv-torch/.installed
+	$(TORCH)/python benchmarks/pretrain.py $(ARGS)
+
+bench-tool: .venv-torch/.installed
+	$(TORCH)/python benchmarks/tool_model.py train
+	$(TORCH)/python benchmarks/tool_model.py speed
 
 bench-quantize: .venv-torch/.installed .venv-torch/model
 	$(TORCH)/python benchmarks/quantize.py .venv-torch/model --input $(INPUT) $(ARGS)
