@@ -2,9 +2,9 @@
 
     python benchmarks/pretrain.py [--size tiny|134M|377M] [--steps 20] [--rounds 3] [--batch 8] [--sequence 512]
 
-tiny is a Llama of 1.3 million parameters for a CPU; on a GPU take 134M or 377M with --sequence 8192, and MFU is told. The
-bare loop has the batches in memory: forward, cross entropy in float32, backward, clipping, fused AdamW. Both take the
-same steps in turn; the first step of each is not counted. Sequences are random tokens, packed by `mga budget pack`.
+tiny is a Llama of 1.3 million parameters for a CPU; on a GPU take 134M or 377M with --sequence 8192, and MFU is told.
+The bare loop has the batches in memory: forward, cross entropy in float32, backward, clipping, fused AdamW. Both take
+the same steps in turn; the first step of each is not counted. Sequences are random tokens, packed by `mga budget pack`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def packed(folder: Path, vocabulary: int, sequence: int, sequences: int) -> Path
     from mga.budget.tokenizer import load_tokenizer
 
     words = {"<|endoftext|>": 0, **{f"w{i}": i for i in range(1, vocabulary)}}
-    made = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
+    made = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))  # noqa: S106 - no password
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.add_special_tokens(["<|endoftext|>"])
     made.save(str(folder / "tokenizer.json"))
