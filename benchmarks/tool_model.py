@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("TQDM_DISABLE", "1")
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ.setdefault(switch, "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

@@ -23,6 +23,7 @@ def pretrain(
     from mga.errors import InputError
     from mga.pretrain.config import load_config
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     try:
         import torch  # noqa: F401
