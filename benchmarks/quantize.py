@@ -3,20 +3,19 @@
     python benchmarks/quantize.py FOLDER [--input examples/sample.jsonl] [--out .bench-quantize] [--rounds 3]
 
 Each scheme is made by `mga tool quantize`'s own functions (calibrated on three quarters of the documents, compared on
-the rest), and beside them `q4_0, rounded`: Q4_0 as llama.cpp has it without calibration. Perplexity is torch's over the
-weights as they were read back; of GGUF files also llama.cpp's own, whose products round activations, too. Speed is
-generated tokens per second of eight documents' rewrites at once: GGUF files through llama.cpp beside F16, folders
-through transformers beside the original; every round runs all in turn, and the ratio is the median of the rounds'.
+the rest; what lies in `--out` is not made again), and beside them `q4_0, rounded`: Q4_0 as llama.cpp has it without
+calibration. Perplexity is torch's over the weights as they were read back; of GGUF files also llama.cpp's own, whose
+products round activations, too. Speed is generated tokens per second of eight documents' rewrites at once: GGUF files
+through llama.cpp beside F16, folders through transformers beside the original; every round runs all in turn, and the
+ratio is the median of the rounds'.
 """
 
 import argparse
 import asyncio
-import shutil
 import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -42,7 +41,6 @@ def make(
     compared: dict[str, Comparison] = {}
     for scheme in SCHEMES:
         out, began = arguments.out / scheme, time.monotonic()
-        shutil.rmtree(out, ignore_errors=True)
         record = quantize(arguments.folder, scheme, out, [str(arguments.input)], settings, say)  # type: ignore[arg-type]
         made[scheme] = out / record["result"]["file"], time.monotonic() - began
         compared[scheme] = found = Comparison(**record["result"]["perplexity"])
@@ -100,6 +98,12 @@ def speeds(made: dict[str, tuple[Path, float]], arguments: argparse.Namespace) -
     }
 
 
+def megabytes(made: Path) -> float:
+    """Size of the weights."""
+    files = made.glob("*.safetensors") if made.is_dir() else [made]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -124,25 +128,20 @@ def main() -> None:
     scorer = load(str(arguments.folder))
     before, vocabulary = losses_of(scorer, shown), scorer.vocabulary
     del scorer
-    rows: list[tuple[str, Any, Any, Path, float]] = [("original", None, None, arguments.folder, 0.0)]
+    print(f"{len(texts.calibration)} texts to calibrate, {len(shown)} to compare on: {sum(before.tokens):,} tokens")
+    print("| | perplexity | change (95%) | by llama.cpp | MB | seconds to make |\n|---|---|---|---|---|---|")
+    print(f"| original | {before.perplexity:.3f} | | | {megabytes(arguments.folder):.0f} | |", flush=True)
     for name, (path, seconds) in made.items():
         if name not in compared:
             compared[name] = comparison(before, losses_of(load_gguf(path, arguments.folder), shown))
-        llama_says = None if path.is_dir() else comparison(before, by_llamacpp(path, shown, vocabulary))
-        rows.append((name, compared[name], llama_says, path, seconds))
-    rates = speeds(made, arguments)
-    print(f"{len(texts.calibration)} texts to calibrate, {len(shown)} to compare on: {sum(before.tokens):,} tokens")
-    print("| | perplexity | change (95%) | by llama.cpp | MB | tokens/s | × unquantized | seconds to make |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, torch_says, llama_says, path, seconds in rows:
-        files = path.glob("*.safetensors") if path.is_dir() else [path]
-        size = sum(file.stat().st_size for file in files) / 1e6
-        perplexity = torch_says.after if torch_says else before.perplexity
-        change = f"{torch_says.change:+.2%} ({torch_says.low:+.2%} to {torch_says.high:+.2%})" if torch_says else ""
-        by_llama = f"{llama_says.after:.3f} ({llama_says.change:+.2%})" if llama_says else ""
-        rate, times = rates.get(name, (0.0, 0.0))
-        print(f"| {name} | {perplexity:.3f} | {change} | {by_llama} | {size:.0f}", end=" | ")
-        print(f"{rate:.0f} | {times:.2f} | {seconds:.0f} |")
+        found = compared[name]
+        llama = None if path.is_dir() else comparison(before, by_llamacpp(path, shown, vocabulary))
+        by_llama = f"{llama.after:.3f} ({llama.change:+.2%})" if llama else ""
+        print(f"| {name} | {found.after:.3f} | {found.change:+.2%} ({found.low:+.2%} to {found.high:+.2%})", end=" | ")
+        print(f"{by_llama} | {megabytes(path):.0f} | {seconds:.0f} |", flush=True)
+    print("| | tokens/s | × unquantized |\n|---|---|---|")
+    for name, (rate, times) in speeds(made, arguments).items():
+        print(f"| {name} | {rate:.0f} | {times:.2f} |")
 
 
 if __name__ == "__main__":
