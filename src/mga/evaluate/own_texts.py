@@ -26,7 +26,7 @@ from mga.errors import InputError
 from mga.evaluate.scoring import Scorer
 from mga.evaluate.texts import check_columns, texts_of
 from mga.evaluate.token_losses import table_bytes
-from mga.store import read_json, write_atomically, write_json
+from mga.store import read_json, take, write_atomically, write_json
 
 RECORD = "sample.json"
 ROWS = {"cpu": 32, "cuda": 256}
@@ -69,7 +69,15 @@ def write_texts(
         "model": about["fingerprint"],
         "device": scorer.device,
     }
-    _begin(out, {**about, "settings": settings})
+    lock = take(out)
+    try:
+        _begin(out, {**about, "settings": settings})
+        return _write(corpus, scorer, out, sampling, say)
+    finally:
+        lock.release()
+
+
+def _write(corpus: Corpus, scorer: Scorer, out: Path, sampling: Sampling, say: Callable[[str], None]) -> int:
     if sampling.prompt + sampling.tokens > scorer.context:
         raise InputError(
             f"{sampling.prompt} + {sampling.tokens} tokens are more than the model reads, {scorer.context:,}."
@@ -183,7 +191,7 @@ def _begin(out: Path, record: dict[str, Any]) -> None:
         if changed := differences(read_json(path)["settings"], record["settings"]):
             raise InputError(f"{out} was begun with other settings ({', '.join(changed)}); choose another --out.")
         return
-    if out.exists() and any(out.iterdir()):
+    if any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} is not empty; choose another --out.")
     write_json(path, record)
 
