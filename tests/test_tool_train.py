@@ -179,6 +179,42 @@ def test_the_loss_is_of_replies_alone(data: Path, base: Path, trained: Path) -> 
 
 
 @pytest.mark.torch
+def test_labels_of_prompts_and_padding_are_masked(data: Path, base: Path, tmp_path: Path) -> None:
+    import transformers
+
+    from mga.toolmodel.finetune import _trainer
+    from mga.toolmodel.training_data import read_examples
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    examples = read_examples(data, ["reformulate"], tokenizer, 1024)
+    trainer = _trainer(base, tokenizer, examples, tmp_path, settings())
+    seen = 0
+    for batch in trainer.get_train_dataloader():
+        for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+            text = tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label != -100])
+            assert text.endswith("</s>")
+            assert "<|user|>" not in text
+            assert tokenizer.decode(ids).partition("<|assistant|>")[2].startswith(text)
+            seen += 1
+    assert seen == len(examples.train) == 32
+
+
+@pytest.mark.torch
+def test_memory_that_does_not_suffice_is_said(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mga.errors import StopError
+    from mga.toolmodel import finetune
+
+    def fails(*given: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(finetune, "_trainer", fails)
+    with pytest.raises(StopError, match="--micro-batch 1"):
+        train(data, base, tmp_path / "tool")
+
+
+@pytest.mark.torch
 def test_neighbours_in_a_batch_change_nothing(data: Path, base: Path, tmp_path: Path) -> None:
     alone = train(data, base, tmp_path / "alone", micro_batch=1, epochs=1, valid=0)
     together = train(data, base, tmp_path / "together", micro_batch=8, epochs=1, valid=0)

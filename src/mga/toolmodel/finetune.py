@@ -89,8 +89,14 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
                 return dict(held)
         write_json(done, identity)
         return _train(identity, data, folder, tokenizer, examples, out, settings, say)
-    except MemoryError as error:
-        raise StopError("Memory does not suffice; choose --micro-batch 1, or --lora 16.") from error
+    except (MemoryError, RuntimeError) as error:
+        if (
+            isinstance(error, RuntimeError)
+            and "allocate memory" not in str(error)
+            and "out of memory" not in str(error)
+        ):
+            raise
+        raise StopError("Memory does not suffice; choose --micro-batch 1, --lora 16, or shorter examples.") from error
     finally:
         lock.release()
 
@@ -137,7 +143,6 @@ def _train(
     settings: TrainSettings,
     say: Say,
 ) -> dict[str, Any]:
-    import torch
     from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -152,10 +157,7 @@ def _train(
     before = read_json(begun)
     say(_told("before", before))
     last = get_last_checkpoint(str(out / ".training"))
-    try:
-        trainer.train(resume_from_checkpoint=last)
-    except torch.OutOfMemoryError as error:
-        raise StopError("The memory of the GPU does not suffice; choose --micro-batch 1, or --lora 16.") from error
+    trainer.train(resume_from_checkpoint=last)
     after = _measure(trainer, tokenizer, examples, settings)
     say(_told("after", after))
     history = [line for line in trainer.state.log_history if "loss" in line or "eval_loss" in line]
