@@ -12,8 +12,8 @@ from mga.toolmodel.proposals import is_valid
 from mga.toolmodel.training_data import Asked
 
 AT_ONCE = 8
-LONGEST = 2.0
-"""A reply may have this many times the tokens of the teacher's, and 64 more: what goes on is cut off."""
+LONGEST = 1.25
+"""A reply may have this many times the tokens of the longest of the teacher's, and 32 more: what goes on is cut off."""
 
 
 def valid_replies(model: Any, tokenizer: Any, asked: Sequence[Asked]) -> dict[str, dict[str, int]]:
@@ -55,7 +55,7 @@ def _answer(model: Any, tokenizer: Any, asked: Sequence[Asked]) -> list[tuple[st
     with torch.inference_mode():
         made = model_.generate(
             **given.to(model.device),
-            max_new_tokens=int(LONGEST * longest) + 64,
+            max_new_tokens=int(LONGEST * longest) + 32,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
