@@ -260,20 +260,30 @@ def test_an_adapter_is_merged_into_an_ordinary_folder(data: Path, base: Path, tm
 
 @pytest.mark.torch
 def test_the_folder_is_an_engine(trained: Path) -> None:
+    import torch
+    import transformers
+
     from mga.engines.engine import Request
     from mga.engines.transformers.engine import TransformersEngine
+
+    prompt = f"{notes(1, 3)[0].text} Genre: {GENRES['fact sheet']}"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
+    chat = [{"role": "user", "content": prompt}]
+    shown = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    made = model.generate(**shown, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    expected = tokenizer.decode(made[0, shown["input_ids"].shape[1] :], skip_special_tokens=True)
 
     async def ask() -> str:
         engine = TransformersEngine(str(trained), None, "cpu")
         await engine.start()
         try:
-            note = notes(1, 3)[0]
-            prompt = f"{note.text} Genre: {GENRES['fact sheet']}"
-            return (await engine.ask(Request(prompt, 40, 0, "reformulate", "a", {"temperature": 0.0}))).text
+            return (await engine.ask(Request(prompt, 8, 0, "reformulate", "a", {"temperature": 0.0}))).text
         finally:
             await engine.close()
 
-    assert asyncio.run(ask()).startswith("Building:")
+    assert asyncio.run(ask()) == expected
+    assert expected
 
 
 @pytest.mark.torch
