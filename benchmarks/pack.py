@@ -60,10 +60,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
 
-    from mga.budget.count import count, cut
+    from mga.budget.count import count
     from mga.budget.pack import pack
     from mga.budget.recipe import load_recipe
-    from mga.budget.tokenizer import load_tokenizer
+    from mga.budget.tokenizer import cut, load_tokenizer
     from mga.corpus.files import open_corpus
     from mga.verbs.options import threads
 
@@ -72,7 +72,7 @@ def main() -> None:
         path, texts = corpus_of(given.corpus, folder, given.megabytes)
         tokenizer = load_tokenizer(str(given.tokenizer or trained(texts, folder / "tokenizer.json")))
         size = sum(len(text.encode()) for text in texts) / 1e6
-        lists = list(cut(texts))
+        lists = list(cut(texts, 2 << 20))
         workers = threads(None)
         budget = 2 * count(open_corpus([path]), tokenizer, workers).unique
         recipe = load_recipe("paper-styles", {"budget": budget, "source": [{"name": "corpus", "paths": [str(path)]}]})

@@ -1,6 +1,7 @@
 """Pages of models compared: what mga collapse and mga collapse-generations have written, in pictures."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,19 @@ def generations_of(path: Path) -> Path:
     random = np.random.default_rng(0)
     cases = [
         {
+            "seed": seed,
             "generation": generation,
             "kind": "collapsed" if generation else "another seed",
             "values": {"overconfidence": generation + random.random() / 2, "validation loss": random.random()},
         }
+        for seed in (0, 1, 2)
         for generation in (0, 1, 2)
         for _ in range(40)
     ]
-    models = [{"name": f"m{g}", "kind": "first", "generation": g, "loss_difference": 0.1 * g} for g in (0, 1, 2)]
+    models = [
+        {"name": f"m{g}", "kind": "first", "generation": g, "loss_difference": 0.1 * g, "by_seed": [0.1 * g] * 3}
+        for g in (0, 1, 2)
+    ]
     path.write_text(json.dumps({"settings": {}, "models": models, "cases": len(cases), "detectors": table_of(cases)}))
     return path
 
@@ -147,6 +153,8 @@ def test_a_run_two_comparisons_and_detectors_on_one_page(mga: Mga, compared: Pat
     aucs = tables(data)["AUC of collapsed models against healthy ones"]
     assert list(aucs) == ["overconfidence", "validation loss"]
     assert aucs["overconfidence"][0]["share"] == 1
+    assert aucs["overconfidence"][1] == "1.00 … 1.00"
+    assert re.fullmatch(r"0\.\d\d … 0\.\d\d", aucs["validation loss"][1])
     assert aucs["validation loss"][0]["share"] == pytest.approx(0.5, abs=0.15)
 
 

@@ -12,8 +12,9 @@ import orjson
 import pytest
 
 from mga.errors import InputError
+from mga.evaluate.intervals import interval
 from mga.store import read_json
-from mga.study.compare import curves, differences, interval, lower_is_better, reading
+from mga.study.compare import curves, differences, lower_is_better, reading
 from mga.study.settings import StudySettings, load_study
 
 STUDY = """

@@ -200,6 +200,38 @@ def test_labels_of_prompts_and_padding_are_masked(data: Path, base: Path, tmp_pa
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("lora", [0, 4])
+def test_the_loss_and_its_gradients_are_those_of_the_whole_model(
+    data: Path, base: Path, tmp_path: Path, lora: int
+) -> None:
+    import torch
+    import transformers
+    from trl import SFTTrainer
+
+    from mga.toolmodel.finetune import _trainer
+    from mga.toolmodel.training_data import read_examples
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    examples = read_examples(data, ["reformulate"], tokenizer, 1024)
+    trainer = _trainer(base, tokenizer, examples, tmp_path, settings(lora=lora))
+    model = trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    counted = 2 * (batch["labels"] != -100).sum()
+
+    def measured(compute: Any, **more: Any) -> tuple[float, Any]:
+        model.zero_grad()
+        loss = compute(trainer, model, dict(batch), **more)
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    for more in ({}, {"num_items_in_batch": counted}):
+        ours, trls = measured(type(trainer).compute_loss, **more), measured(SFTTrainer.compute_loss, **more)
+        assert ours[0] == pytest.approx(trls[0], rel=1e-6)
+        assert torch.allclose(ours[1], trls[1], rtol=1e-4, atol=1e-7)
+        assert ours[1].abs().max() > 0
+
+
+@pytest.mark.torch
 def test_memory_that_does_not_suffice_is_said(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

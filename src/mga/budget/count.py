@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mga.budget.processes import each, tokenizer_here
-from mga.budget.tokenizer import Tokenizer
+from mga.budget.tokenizer import Tokenizer, cut
 from mga.corpus.files import Corpus
 
 AT_ONCE = 2 << 20
@@ -42,19 +42,7 @@ def count(corpus: Corpus, tokenizer: Tokenizer, workers: int) -> Counted:
 def _pieces(corpus: Corpus) -> Iterator[list[str]]:
     for file in corpus.files:
         for batch in corpus.batches(file, [corpus.text_key]):
-            yield from cut([text or "" for text in batch.column(corpus.text_key).to_pylist()])
-
-
-def cut(texts: list[str], at_once: int = AT_ONCE) -> Iterator[list[str]]:
-    """Texts in lists of about so many characters."""
-    first = size = 0
-    for i, text in enumerate(texts):
-        size += len(text)
-        if size >= at_once:
-            yield texts[first : i + 1]
-            first, size = i + 1, 0
-    if first < len(texts):
-        yield texts[first:]
+            yield from cut([text or "" for text in batch.column(corpus.text_key).to_pylist()], AT_ONCE)
 
 
 def _counted(texts: list[str]) -> Counted:

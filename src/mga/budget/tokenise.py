@@ -1,6 +1,6 @@
 """The first pass of packing: every text once through the tokenizer, ids on disk, a table of where each came from.
 
-A part is about 16 MB of text. Its ids lie in scratch; its table stays, as documents/SOURCE/PART.parquet:
+A part is 1 to 4 MB of text. Its ids lie in scratch; its table stays, as documents/SOURCE/PART.parquet:
 id, source_id, file, row, start (of its ids in the part), n_tokens, held_out.
 """
 
@@ -16,11 +16,12 @@ from mga.budget.held_out import HeldOutSet, id_hash
 from mga.budget.processes import each, tokenizer_here
 from mga.budget.recipe import Source
 from mga.budget.texts import Texts, batches_of, corpus_of, texts_of
-from mga.budget.tokenizer import Tokenizer
+from mga.budget.tokenizer import Tokenizer, cut
 from mga.store import write_atomically
 
-PART_BYTES = 4 << 20
-"""Characters of text in a part, about: what a process tokenizes at a time."""
+PART_CHARACTERS = 1 << 20, 4 << 20
+"""Characters of text in a part, about: what a process tokenizes at a time. Small in a small corpus, so that no process
+waits long for another's last part; large in a large one, for the sake of the number of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +62,23 @@ def tokenise(
 def _jobs(sources: Sequence[Source], held_out: HeldOutSet, folders: Folders) -> Iterator[_Job]:
     for source in sources:
         corpus = corpus_of(source)
+        least, most = PART_CHARACTERS
+        size = min(max(sum(file.size for file in corpus.files) // 64, least), most)
         part = 0
         for file in corpus.files:
             for batch in batches_of(source, corpus, file):
-                for texts in _cut(texts_of(source, batch, file.name)):
+                for texts in _cut(texts_of(source, batch, file.name), size):
                     if not folders.table(source.name, part).exists():
                         yield _Job(texts, held_out, folders.table(source.name, part), folders.tokens(source.name, part))
                     part += 1
 
 
-def _cut(all_: Texts) -> Iterator[Texts]:
-    first = size = 0
-    for i, text in enumerate(all_.texts):
-        size += len(text)
-        if size >= PART_BYTES or i == len(all_.texts) - 1:
-            some = slice(first, i + 1)
-            yield Texts(all_.file, all_.first + first, all_.texts[some], all_.ids[some], all_.sources[some])
-            first, size = i + 1, 0
+def _cut(all_: Texts, size: int) -> Iterator[Texts]:
+    first = 0
+    for texts in cut(all_.texts, size):
+        some = slice(first, first + len(texts))
+        yield Texts(all_.file, all_.first + first, texts, all_.ids[some], all_.sources[some])
+        first = some.stop
 
 
 def _tokenised(job: _Job) -> tuple[str, int]:

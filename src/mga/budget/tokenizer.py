@@ -1,8 +1,9 @@
 """Tokenizers by file: tokenizer.json, a folder with one, the vocabulary of a GGUF file or of the embedded model."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ try:
     from tokenizers import Tokenizer as HfTokenizer
 except ImportError:
     raise InputError("Tokenizing needs the library tokenizers: pip install 'mga[corpus]'.") from None
+
+_AT_ONCE = 1 << 20
+"""Characters given to the library at a time: what it returns takes a hundred times their room."""
 
 ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
 """Names of the end of text, tried where the folder's configuration names none."""
@@ -47,18 +51,29 @@ class Tokenizer:
 
         Nothing is added, and a special token's name in a text is text like any other.
         """
-        encoded = self._encoder.encode_batch_fast(texts, add_special_tokens=False)
-        lengths = np.fromiter((len(one) for one in encoded), np.int64, len(encoded))
-        ids = np.empty(int(lengths.sum()), self.dtype)
-        end = 0
-        for one, length in zip(encoded, lengths.tolist(), strict=True):
-            ids[end : end + length] = one.ids
-            end += length
-        return ids, lengths
+        parts = []
+        lengths: list[int] = []
+        for some in cut(list(texts), _AT_ONCE):
+            encoded = [one.ids for one in self._encoder.encode_batch_fast(some, add_special_tokens=False)]
+            lengths += map(len, encoded)
+            parts.append(np.fromiter(chain.from_iterable(encoded), self.dtype, sum(map(len, encoded))))
+        return np.concatenate(parts) if parts else np.empty(0, self.dtype), np.asarray(lengths, np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
         return str(self._encoder.decode(list(ids), skip_special_tokens=False))
+
+
+def cut(texts: list[str], size: int) -> Iterator[list[str]]:
+    """Texts in lists of about so many characters."""
+    first = held = 0
+    for i, text in enumerate(texts):
+        held += len(text)
+        if held >= size:
+            yield texts[first : i + 1]
+            first, held = i + 1, 0
+    if first < len(texts):
+        yield texts[first:]
 
 
 def load_tokenizer(given: str, separator: str | None = None) -> Tokenizer:

@@ -4,6 +4,7 @@ All compare a model with a healthy reference: on the losses of the same real doc
 the same beginnings.
 """
 
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mga.evaluate.calibration import calibration_figures
 from mga.evaluate.histogram import profile
+from mga.evaluate.intervals import interval
 from mga.evaluate.kinds import by_frequency
 from mga.evaluate.memorisation import auc
 from mga.evaluate.own_texts import variety_of
@@ -75,40 +77,59 @@ def of_texts(human: list[str], reference: list[str], model: list[str]) -> dict[s
 def table_of(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """How well each detector tells collapsed from healthy, the best first.
 
-    A case has generation (0: healthy), kind and values. Per detector: name; auc of all collapsed cases against all
-    healthy ones, and auc_by_generation; auc_by_kind: against each kind of healthy model; threshold, sensitivity and
-    false_alarms at it (null where the verdict raises no sign for it).
+    A case has generation (0: healthy), kind, values, and the seed of its models. Cases are compared with cases of their
+    seed; an AUC is the mean over seeds. Per detector: name; auc of all collapsed cases against all healthy ones, that
+    of each seed (auc_by_seed) and the 95% interval of their mean (auc_low, auc_high; null of one seed);
+    auc_by_generation; auc_by_kind: against each kind of healthy model; threshold, sensitivity and false_alarms at it
+    (null where the verdict raises no sign for it).
     """
     rows = [_row(name, cases) for name in cases[0]["values"]]
     return sorted(rows, key=lambda row: -(row["auc"] or 0))
 
 
 def _row(name: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    def of(chosen: list[dict[str, Any]]) -> NDArray[np.float64]:
-        return np.asarray([case["values"][name] for case in chosen if case["values"][name] is not None])
-
     healthy = [case for case in cases if case["generation"] == 0]
     collapsed = [case for case in cases if case["generation"] > 0]
     generations = sorted({case["generation"] for case in collapsed})
+    kinds = dict.fromkeys(case["kind"] for case in healthy)
     threshold = THRESHOLDS.get(name)
+    by_seed = _aucs(name, collapsed, healthy)
+    mean, low, high = interval(by_seed) if by_seed else (None, None, None)
     return {
         "name": name,
-        "auc": _auc(of(collapsed), of(healthy)),
+        "auc": mean,
+        "auc_low": None if low is None else max(low, 0.0),
+        "auc_high": None if high is None else min(high, 1.0),
+        "auc_by_seed": by_seed,
         "auc_by_generation": {
-            str(g): _auc(of([case for case in collapsed if case["generation"] == g]), of(healthy)) for g in generations
+            str(g): _mean(_aucs(name, [case for case in collapsed if case["generation"] == g], healthy))
+            for g in generations
         },
         "auc_by_kind": {
-            kind: _auc(of(collapsed), of([case for case in healthy if case["kind"] == kind]))
-            for kind in dict.fromkeys(case["kind"] for case in healthy)
+            kind: _mean(_aucs(name, collapsed, [case for case in healthy if case["kind"] == kind])) for kind in kinds
         },
         "threshold": threshold,
-        "sensitivity": _share_above(of(collapsed), threshold),
-        "false_alarms": _share_above(of(healthy), threshold),
+        "sensitivity": _share_above(_values(name, collapsed), threshold),
+        "false_alarms": _share_above(_values(name, healthy), threshold),
     }
 
 
-def _auc(higher: NDArray[np.float64], lower: NDArray[np.float64]) -> float | None:
-    return auc(higher, lower) if len(higher) and len(lower) else None
+def _values(name: str, cases: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.asarray([case["values"][name] for case in cases if case["values"][name] is not None])
+
+
+def _aucs(name: str, collapsed: list[dict[str, Any]], healthy: list[dict[str, Any]]) -> list[float]:
+    """The AUC within each seed that has cases of both."""
+    found = []
+    for seed in dict.fromkeys(case["seed"] for case in collapsed):
+        both = [_values(name, [case for case in some if case["seed"] == seed]) for some in (collapsed, healthy)]
+        if len(both[0]) and len(both[1]):
+            found.append(auc(*both))
+    return found
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _share_above(values: NDArray[np.float64], threshold: float | None) -> float | None:

@@ -50,20 +50,22 @@ def collapse_report(figures: dict[str, Any]) -> RenderableType:
 
 def generations_report(record: dict[str, Any]) -> RenderableType:
     """The models of collapse on purpose, and how well each detector tells the collapsed from the healthy."""
-    models = _table("models: loss on real text against the first", "differs in", "loss")
+    models = _table("models: loss on real text against the first", "differs in", "loss", "of each seed")
     for model in record["models"]:
         kind = f"generation {model['generation']}" if model["generation"] else model["kind"]
-        models.add_row(model["name"], kind, _signed(model["loss_difference"]))
+        seeds = " ".join(_signed(value, 2) for value in model["by_seed"])
+        models.add_row(model["name"], kind, _signed(model["loss_difference"]), seeds)
     detectors = record["detectors"]
     generations = list(detectors[0]["auc_by_generation"])
     kinds = list(detectors[0]["auc_by_kind"])
     title = "detectors: AUC of collapsed against healthy"
-    table = _table(title, "all", *(f"gen {g}" for g in generations), "sign above", "found", "false")
+    table = _table(title, "all", "95%", *(f"gen {g}" for g in generations), "sign above", "found", "false")
     apart = _table("all collapsed against each kind of healthy model", *kinds)
     for row in detectors:
         table.add_row(
             row["name"],
             _number(row["auc"], 2),
+            NONE if row["auc_low"] is None else f"{row['auc_low']:.2f} … {row['auc_high']:.2f}",
             *(_number(row["auc_by_generation"][g], 2) for g in generations),
             _number(row["threshold"], 2),
             NONE if row["sensitivity"] is None else f"{row['sensitivity']:.0%}",

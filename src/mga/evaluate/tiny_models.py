@@ -6,7 +6,7 @@ checkpoint reads these too.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,21 @@ SIZES = {
 }
 
 
-def train_tokenizer(texts: Iterable[str]) -> Any:
-    """A byte-level BPE tokenizer of VOCABULARY tokens, BEGIN the first."""
+def train_tokenizer(texts: Iterable[str], marks: Sequence[str] = ()) -> Any:
+    """A byte-level BPE tokenizer of VOCABULARY tokens, BEGIN the first, then `marks`, which no text is cut into."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(  # type: ignore[no-untyped-call, unused-ignore]
         vocab_size=VOCABULARY,
-        special_tokens=[BEGIN],
+        special_tokens=[BEGIN, *marks],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=BEGIN)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=BEGIN, additional_special_tokens=list(marks)
+    )
 
 
 def train(folder: Path, tokenizer: Any, rows: NDArray[np.int32], steps: int, seed: int, context: int) -> None:

@@ -20,22 +20,34 @@ def detectors(record: Mapping[str, Any], number: int = 1, name: str = "") -> Sec
         aucs = [_auc(row["auc_by_generation"][generation]) for generation in generations]
         at = [None if row[key] is None else f"{row[key]:.0%}" for key in ("sensitivity", "false_alarms")]
         threshold = None if row["threshold"] is None else round(row["threshold"], 3)
-        rows.append([row["name"], _auc(row["auc"]), *aucs, threshold, *at])
+        band = None if row["auc_low"] is None else f"{row['auc_low']:.2f} … {row['auc_high']:.2f}"
+        rows.append([row["name"], _auc(row["auc"]), band, *aucs, threshold, *at])
         apart.append([row["name"], *(_auc(row["auc_by_kind"][kind]) for kind in kinds)])
     models: list[list[Cell]] = []
     for model in record["models"]:
         kind = f"generation {model['generation']}" if model["generation"] else model["kind"]
-        models.append([model["name"], kind, f"{model['loss_difference']:+.3f}"])
+        seeds = ", ".join(f"{value:+.2f}" for value in model["by_seed"])
+        models.append([model["name"], kind, f"{model['loss_difference']:+.3f}", seeds])
     good = [row["name"] for row in found if (row["auc"] or 0) >= GOOD]
     bad = [row["name"] for row in found if (row["auc"] or 0) < GOOD]
     words = f"AUC {GOOD} and more: {', '.join(good) or 'none'}. Below: {', '.join(bad) or 'none'}. "
-    words += "AUC: how often a collapsed model has the higher value than a healthy one; 0.5 is a coin."
-    columns = ["", "all", *(f"generation {g}" for g in generations), "a sign above", "found", "false alarms"]
+    words += "AUC: how often a collapsed model has the higher value than a healthy one; 0.5 is a coin. "
+    count = len(found[0]["auc_by_seed"])
+    words += (
+        f"Means over {count} seeds (other documents, other models), with the 95% interval of the mean."
+        if count > 1
+        else "One seed: its cases are parts of the same few models, and no interval can be given; use --seeds 3."
+    )
+    columns = ["", "all", "95%", *(f"generation {g}" for g in generations), "a sign above", "found", "false alarms"]
     blocks: list[Block] = [
         Prose(words),
         Table("AUC of collapsed models against healthy ones", columns, rows),
         Table("AUC of all collapsed models against each kind of healthy one", ["", *kinds], apart),
-        Table("Models: loss on real text against the first, nats per token", ["", "differs in", "loss"], models),
+        Table(
+            "Models: loss on real text against the first, nats per token",
+            ["", "differs in", "loss", "of each seed"],
+            models,
+        ),
     ]
     ids = "" if number == 1 else f"-{number}"
     return Section(f"detectors{ids}", f"Detectors of collapse{f': {name}' if name else ''}", blocks)

@@ -1,27 +1,15 @@
 """From trainings and their scores to curves, differences with intervals over seeds, and what may be said of them."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
 from typing import Any
 
-LEVEL = 0.95
+from mga.evaluate.intervals import LEVEL, interval
+
 FEWEST_SEEDS = 3
 LOWER_IS_BETTER = ("loss", "bits_per_byte")
 
 Row = Mapping[str, Any]
 """strategy, size, seed, tokens, measure, value: one figure of one checkpoint."""
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean, and Student's interval of it at 95% (None of a single value)."""
-    mean = fmean(values)
-    if len(values) < 2:
-        return mean, None, None
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
 
 
 def lower_is_better(measure: str) -> bool:

@@ -186,7 +186,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig
 
-    from mga.toolmodel.trainer import ByLengthTrainer
+    from mga.toolmodel.trainer import ReplyTrainer
 
     disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
@@ -239,7 +239,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
             r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM"
         )
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
-    return ByLengthTrainer(
+    return ReplyTrainer(
         model=str(base),
         args=arguments,
         train_dataset=Dataset.from_list([one.columns() for one in examples.train]),

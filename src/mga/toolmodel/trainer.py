@@ -1,9 +1,13 @@
-"""TRL's trainer with an order of examples that depends on the epoch alone.
+"""TRL's trainer with an order of examples that depends on the epoch alone, and with the bare loss of replies.
 
 Examples of like length go together, so that little is padding. transformers' own sampler for that draws from the global
 random numbers, and a training that goes on in the middle of an epoch would see another order than one never stopped.
+
+TRL measures entropy and accuracy with every loss, in a head that computes everything twice to spare memory; a reply has
+at most 4,096 tokens, and their scores fit. They are the only ones computed: a prompt's tokens have no loss.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +15,9 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
+
+IGNORED = -100
+"""The label of what has no loss: prompts and padding."""
 
 
 class ByLength(Sampler):  # type: ignore[misc, unused-ignore]
@@ -31,8 +38,8 @@ class ByLength(Sampler):  # type: ignore[misc, unused-ignore]
         return iter(get_length_grouped_indices(self._lengths, self._batch, generator=drawn))
 
 
-class ByLengthTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
-    """SFTTrainer over `ByLength`; packed examples are all of one length, and keep TRL's own order."""
+class ReplyTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
+    """SFTTrainer over `ByLength`; packed examples are all of one length, and keep TRL's own order and loss."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.packing:
@@ -40,3 +47,31 @@ class ByLengthTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
         data = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return ByLength([len(ids) for ids in data["input_ids"]], batch, self.args.data_seed or 0)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross-entropy of the labelled tokens, in nats: their sum over `num_items_in_batch`, which counts those of
+        all processes in a step, or their mean."""
+        if self.args.packing or return_outputs or not _keeps_some(self.accelerator.unwrap_model(model)):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        shown = {name: value for name, value in inputs.items() if name != "labels"}
+        targets = inputs["labels"][:, 1:]
+        places = (targets != IGNORED).any(0).nonzero()[:, 0]
+        targets = targets[:, places]
+        logits = model(**shown, use_cache=False, logits_to_keep=places).logits
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        if num_items_in_batch is None:
+            return total / (targets != IGNORED).sum().clamp(min=1)
+        loss = total / torch.as_tensor(num_items_in_batch, device=total.device)
+        # DDP takes the mean of the processes' gradients, and the divisor counts the tokens of all of them.
+        return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
+
+
+def _keeps_some(model: Any) -> bool:
+    """Whether the architecture can compute the scores of chosen tokens alone."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    forward = getattr(type(base), "forward", base.forward)
+    return "logits_to_keep" in inspect.signature(forward).parameters
