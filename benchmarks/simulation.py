@@ -34,16 +34,16 @@ import orjson
 
 from mga.config import load_config
 from mga.documents import find_files
+from mga.planning.corpus_size import CorpusSize, measure_corpus, stated_corpus
+from mga.planning.forecast import bounds, forecast, work_of
+from mga.planning.measured import LOST_S, expected_demand, longest_document, measured
+from mga.planning.simulation import Fleet, Job, draw_worker, simulate, workers_of
 from mga.reading import read
 from mga.records import Document
 from mga.runs import claims
 from mga.runs import worker as worker_module
 from mga.runs.claims import LEASE_S
-from mga.runs.corpus_size import CorpusSize, measure_corpus, stated_corpus
-from mga.runs.measured import LOST_S, expected_demand, longest_document, measured
-from mga.runs.plan import bounds, forecast, work_of
 from mga.runs.run import Run
-from mga.runs.simulation import Fleet, Job, draw_worker, simulate, workers_of
 
 LATENCY_S = 0.4
 IN_FLIGHT = 8

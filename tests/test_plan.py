@@ -20,11 +20,11 @@ from mga import cli
 from mga.documents import find_files
 from mga.errors import InputError
 from mga.expand.shard import Cut
-from mga.runs import corpus_size, simulation
-from mga.runs.corpus_size import Figure, measure_corpus, ratio, stated_corpus
-from mga.runs.measured import Demand, measured
-from mga.runs.plan import bounds, forecast, forecast_for, work_of
-from mga.runs.simulation import Fleet, Job, shard_rows, simulate
+from mga.planning import corpus_size, simulation
+from mga.planning.corpus_size import Figure, measure_corpus, ratio, stated_corpus
+from mga.planning.forecast import bounds, forecast, forecast_for, work_of
+from mga.planning.measured import Demand, measured
+from mga.planning.simulation import Fleet, Job, shard_rows, simulate
 from mga.words import estimate_tokens
 
 PAPER = ["--tokens", "195B", "--documents", "190168005", "--judge", "none"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from mga.errors import InputError
 from mga.evaluate.intervals import interval
@@ -234,3 +235,26 @@ def test_another_study_in_the_folder_is_refused(folder: Path, whole: Path) -> No
         study(settings, whole, "*", 1, lambda line: None)
     with pytest.raises(InputError, match="No training is called big-"):
         study(settings_in(folder), whole, "big-*", 1, lambda line: None)
+
+
+@pytest.mark.torch
+def test_the_plan_counts_operations_and_hours(folder: Path, tmp_path: Path) -> None:
+    from mga.cli import app
+
+    def planned(*more: str) -> str:
+        places = [f"--source={name}={folder / name}.jsonl" for name in ("good", "other", "rewrites")]
+        command = ["study", str(folder / "study.toml"), "--out", str(tmp_path / "none"), "--plan", *places, *more]
+        done = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    said = planned()
+    # 16 wide, 300 tokens: embeddings and head of 4,800 each, a layer of 2,592, the last norm of 16
+    assert said.count("12.21K") == 4
+    each = 6 * (2608 + 4800 + 16 * 128) * 30_000
+    assert f"{each:.2e}" in said
+    assert f"{4 * each:.2e}" in said
+    assert "hours" not in said
+    said = planned("--speed", "1e6")
+    assert f"{4 * each / 1e6 / 3600:,.2f}" in said
+    assert not (tmp_path / "none").exists()

@@ -6,7 +6,9 @@ from typing import Any
 from rich.table import Table
 
 from mga.budget.amounts import shown
-from mga.study.settings import StudySettings
+from mga.budget.tokenizer import load_tokenizer
+from mga.pretrain.model import count_parameters, flops_per_token, llama_config
+from mga.study.settings import Size, StudySettings
 
 
 def differences_table(record: Mapping[str, Any]) -> Table:
@@ -22,13 +24,33 @@ def differences_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def plan_table(settings: StudySettings) -> Table:
-    """The trainings there will be."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("training", "strategy", "sources", "tokens"):
-        table.add_column(column, justify="right" if column == "tokens" else "left")
+def plan_table(settings: StudySettings, speed: float | None) -> Table:
+    """The trainings there will be, with their operations; with `speed`, operations a second that are reached, hours."""
+    numbers = ("tokens", "parameters", "operations", "hours")
+    columns = ["training", "strategy", "sources", *numbers[: 3 if speed is None else 4]]
+    table = Table(box=None, pad_edge=False, show_footer=True)
+    costs = {size.name: _costs(settings, size) for size in settings.size}
+    total = sum(costs[run.size.name][1] for run in settings.runs())
+    footers = {"training": f"{len(settings.runs())} trainings", "operations": f"{total:.2e}"}
+    footers |= {"hours": f"{total / speed / 3600:,.2f}"} if speed else {}
+    for column in columns:
+        table.add_column(column, footers.get(column, ""), justify="right" if column in numbers else "left")
     for run in settings.runs():
         recipe = settings.recipe(run.strategy, run.seed, settings.tokenizer)
         names = ", ".join(source.name for source in recipe.source)
-        table.add_row(run.name, run.strategy.strategy.value, names, shown(settings.budget))
+        parameters, operations = costs[run.size.name]
+        hours = [] if speed is None else [f"{operations / speed / 3600:,.2f}"]
+        cells = [shown(settings.budget), shown(parameters), f"{operations:.2e}", *hours]
+        table.add_row(run.name, run.strategy.strategy.value, names, *cells)
     return table
+
+
+def _costs(settings: StudySettings, size: Size) -> tuple[int, float]:
+    """Parameters of a model, and the operations of its training, forward and backward."""
+    if settings.tokenizer.startswith("train:"):
+        vocabulary = int(settings.tokenizer.removeprefix("train:"))
+    else:
+        vocabulary = load_tokenizer(settings.tokenizer, settings.pack.separator).vocabulary
+    config = llama_config(size, vocabulary, settings.sequence)
+    parameters = count_parameters(config)
+    return parameters.total, flops_per_token(config, parameters, settings.sequence) * settings.budget

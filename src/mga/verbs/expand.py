@@ -199,7 +199,7 @@ def _dry_run(settings: ExpandConfig, speed: float, prompt_price: float, generate
     import asyncio
 
     from mga.documents import find_files
-    from mga.runs.estimate import estimate
+    from mga.planning.estimate import estimate
     from mga.runs.show import printable
 
     found = asyncio.run(estimate(settings, find_files(settings.input)))

@@ -61,13 +61,13 @@ def plan(
     from mga.config import load_config
     from mga.documents import find_files
     from mga.errors import InputError
+    from mga.planning.corpus_size import measure_corpus, stated_corpus
+    from mga.planning.forecast import Prices, forecast, forecast_for, work_of
+    from mga.planning.measured import LOST_S, expected_demand, longest_document
+    from mga.planning.measured import measured as read_run
+    from mga.planning.simulation import Fleet
+    from mga.planning.table import as_values, shown
     from mga.runs.claims import LEASE_S
-    from mga.runs.corpus_size import measure_corpus, stated_corpus
-    from mga.runs.measured import LOST_S, expected_demand, longest_document
-    from mga.runs.measured import measured as read_run
-    from mga.runs.plan import Prices, forecast, forecast_for, work_of
-    from mga.runs.plan_table import as_values, shown
-    from mga.runs.simulation import Fleet
     from mga.store import write_json
 
     if (gpus is None) == (hours is None):

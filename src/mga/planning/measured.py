@@ -13,9 +13,9 @@ from mga.expand.limits import measure_limits
 from mga.expand.pairs import pairs_at_once
 from mga.expand.recipe import Recipe
 from mga.expand.shard import ShardStats
+from mga.planning.corpus_size import Figure, ratio
+from mga.planning.estimate import PAIR_TOKENS, REWRITE_RATIO, VERDICT_TOKENS, example_prompts, judged_share
 from mga.records import Document, Usage
-from mga.runs.corpus_size import Figure, ratio
-from mga.runs.estimate import PAIR_TOKENS, REWRITE_RATIO, VERDICT_TOKENS, example_prompts, judged_share
 from mga.runs.run import Run
 from mga.runs.session import SessionStats, all_sessions
 from mga.store import read_json

@@ -12,9 +12,9 @@ from random import Random
 from statistics import median
 
 from mga.errors import InputError
-from mga.runs.corpus_size import CorpusSize, Figure
-from mga.runs.measured import JOURNAL_BYTES_PER_TOKEN, Demand
-from mga.runs.simulation import Fleet, Job, Simulated, shard_rows, simulate
+from mga.planning.corpus_size import CorpusSize, Figure
+from mga.planning.measured import JOURNAL_BYTES_PER_TOKEN, Demand
+from mga.planning.simulation import Fleet, Job, Simulated, shard_rows, simulate
 
 SHARDS_PER_WORKER = 32
 FEWEST_SHARDS_PER_WORKER = 8

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mga.runs.corpus_size import Figure
-from mga.runs.plan import Forecast, Prices, Work, advice, bounds, cost, storage
+from mga.planning.corpus_size import Figure
+from mga.planning.forecast import Forecast, Prices, Work, advice, bounds, cost, storage
 
 
 def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str]) -> RenderableType:
