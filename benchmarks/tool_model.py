@@ -1,6 +1,6 @@
 """A tool model made from end to end: a teacher that can be learned from, examples, training, before and after.
 
-    python benchmarks/tool_model.py train [--out FOLDER] [--notes 12] [--base smollm2-135m] [--lora 0] [--texts FILE]
+    python benchmarks/tool_model.py train [--out FOLDER] [--notes 7] [--lora 16] [--rate 1e-3] [--batch 4]
     python benchmarks/tool_model.py speed [--base smollm2-135m] [--examples 12] [--rounds 2]
 
 train   notes go through `mga expand` with the teacher of tests/teacher.py as writer and judge (a server on loopback);
@@ -65,7 +65,9 @@ def train(given: argparse.Namespace, folder: Path) -> None:
     value, tokens = perplexity(base, texts)
     print(f"base: perplexity {value:.2f} on {len(texts)} texts ({tokens:,} tokens)")
     began = time.monotonic()
-    settings = TrainSettings(batch=8, micro_batch=1, lora=given.lora, learning_rate=given.rate, valid=given.valid)
+    settings = TrainSettings(
+        batch=given.batch, micro_batch=1, lora=given.lora, learning_rate=given.rate, valid=given.valid
+    )
     record = finetune(data, str(base), "both", folder / "tool", settings, print)
     seconds = time.monotonic() - began
     print(f"trained on {record['counts']['train']} examples in {seconds:.0f} s, measuring before and after included")
@@ -123,13 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "speed"])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--notes", type=int, default=12)
+    parser.add_argument("--notes", type=int, default=7)
     parser.add_argument("--examples", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--base", default="smollm2-135m")
-    parser.add_argument("--lora", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=1e-4)
-    parser.add_argument("--valid", type=int, default=8)
+    parser.add_argument("--lora", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--valid", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--texts", type=Path, default=SAMPLE)
     given = parser.parse_args()
     work = {"train": train, "speed": speed}[given.what]

@@ -29,16 +29,9 @@ TEMPERATURE = 0.7
 
 def make_folder(folder: Path) -> None:
     """The embedded model as transformers saves it: bfloat16 safetensors, tokenizer and chat template."""
-    import torch
-    import transformers
+    from mga.toolmodel.base import hf_folder
 
-    source = fetch("smollm2-135m")
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
-    settings = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig.from_dict(settings))
-    model.load_state_dict(loaded.state_dict())
-    model.to(torch.bfloat16).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    hf_folder(fetch("smollm2-135m"), folder)
 
 
 def requests(count: int, tokens: int) -> list[Request]:

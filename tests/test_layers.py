@@ -9,20 +9,8 @@ import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = ["errors", "events", "records", "words", "engine_uri", "wheel", "prompts", "config", "documents", "reading"]
-ORDER += [
-    "chunks",
-    "store",
-    "outcomes",
-    "engines",
-    "embedders",
-    "expand",
-    "runs",
-    "planning",
-    "corpus",
-    "budget",
-    "pretrain",
-]
-ORDER += ["evaluate", "benchmarks", "study", "toolmodel", "report", "lab", "verbs", "cli"]
+ORDER += ["chunks", "store", "outcomes", "engines", "embedders", "expand", "runs", "planning", "corpus", "budget"]
+ORDER += ["pretrain", "evaluate", "benchmarks", "study", "toolmodel", "report", "lab", "verbs", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 

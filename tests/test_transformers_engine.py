@@ -20,6 +20,7 @@ from mga.engines.engine import Reply, Request
 from mga.engines.journal import Journal
 from mga.engines.transformers.engine import TransformersEngine
 from mga.errors import InputError, StopError, TryAgainError
+from mga.toolmodel.base import hf_folder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -46,16 +47,23 @@ def tiny() -> Path:
 @pytest.fixture(scope="session")
 def smol(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as a folder of safetensors."""
-    source = embedded_model()
     folder = tmp_path_factory.mktemp("models") / "smol"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
-    settings = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig.from_dict(settings))
-    model.load_state_dict(loaded.state_dict())
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    hf_folder(embedded_model(), folder)
     return folder
+
+
+def test_a_folder_of_the_embedded_model_has_its_tokenizer(smol: Path) -> None:
+    from mga.budget.tokenizer import load_tokenizer
+
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(smol), load_tokenizer(str(embedded_model()))
+    assert (theirs.bos_token, theirs.eos_token, theirs.pad_token) == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
+    config = transformers.AutoConfig.from_pretrained(smol)
+    assert (config.bos_token_id, config.eos_token_id) == (theirs.bos_token_id, theirs.eos_token_id)
+    for text in ("It weighed 2kg in 1987.", "a1b22c333", "def f(x):\n\treturn 0x7F", "日本語 и ещё 12"):
+        assert theirs(text)["input_ids"] == ours.encode([text])[0].tolist()
+    asked = theirs.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    assert asked.startswith("<|im_start|>system\n")
+    assert asked.endswith("Hello<|im_end|>\n")
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The vocabulary of a GGUF file as a tokenizer.json: SmolLM's byte-level BPE, which gives the ids llama.cpp gives."""
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -17,16 +18,7 @@ def definition_of(path: Path) -> tuple[str, str]:
 
     Raises InputError for vocabularies of another kind.
     """
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise InputError("Reading a GGUF file needs its library: pip install 'mga[llamacpp]'.") from None
-
-    try:
-        fields = GGUFReader(path).fields
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is no GGUF file: {error}.") from error
-    held = {name: field.contents() for name, field in fields.items() if name.startswith("tokenizer.ggml.")}
+    held = _vocabulary(path)
     kind, cut = held.get("tokenizer.ggml.model"), held.get("tokenizer.ggml.pre")
     if kind != "gpt2" or cut not in PRE_TOKENIZERS:
         raise InputError(f"{path} has a vocabulary of kind {kind}/{cut}; take the model's own tokenizer.json instead.")
@@ -43,3 +35,40 @@ def definition_of(path: Path) -> tuple[str, str]:
     # Of a text; what an instruction model's vocabulary calls its end is the end of a turn.
     end = END if END in tokens else tokens[held["tokenizer.ggml.eos_token_id"]]
     return str(made.to_str()), end
+
+
+def for_transformers(path: Path) -> Any:
+    """A GGUF file's vocabulary as transformers' tokenizer, with its chat template.
+
+    transformers reads GGUF files itself, but cuts texts before BPE as GPT-2 does, and mistakes which token ends a turn;
+    where `definition_of` knows the vocabulary, the file's own words are taken.
+    """
+    import transformers
+
+    try:
+        definition, _ = definition_of(path)
+    except InputError:
+        return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    held = _vocabulary(path)
+    named = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+    ids = {name: held.get(f"tokenizer.ggml.{said}_token_id") for name, said in named.items()}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(definition),
+        chat_template=held.get("tokenizer.chat_template"),
+        clean_up_tokenization_spaces=False,
+        **{f"{name}_token": held["tokenizer.ggml.tokens"][i] for name, i in ids.items() if i is not None},
+    )
+
+
+def _vocabulary(path: Path) -> dict[str, Any]:
+    """The fields of a GGUF file that describe its tokenizer."""
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise InputError("Reading a GGUF file needs its library: pip install 'mga[llamacpp]'.") from None
+
+    try:
+        fields = GGUFReader(path).fields
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is no GGUF file: {error}.") from error
+    return {name: field.contents() for name, field in fields.items() if name.startswith("tokenizer.")}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.budget.gguf_tokenizer import for_transformers
 from mga.documents import InputFile, fingerprint
 from mga.errors import InputError, StopError
 from mga.evaluate.windows import Window, batches, windows_of
@@ -214,7 +215,11 @@ def load(given: str, device: str | None = None, dtype: str = "auto", context: in
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         kind = torch.float32 if dtype == "auto" and device == "cpu" else dtype
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True, **options)
+        tokenizer = (
+            for_transformers(path)
+            if path.is_file()
+            else transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)
+        )
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             place, local_files_only=True, dtype=kind, output_loading_info=True, **options
         )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mga.budget.gguf_tokenizer import for_transformers
 from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, fetch
 from mga.errors import InputError
 from mga.store import committed
@@ -42,7 +43,7 @@ def hf_folder(gguf: Path, out: Path) -> None:
     beside = out.with_name(f".{out.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(beside)
-    transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(beside)
+    for_transformers(gguf).save_pretrained(beside)
     committed(beside, out)
 
 
