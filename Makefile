@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 TORCH := .venv-torch/bin
+# Bytecode is written when a module is first imported: compiling all of torch's takes a minute, and little of it is used.
+PIP := --quiet --disable-pip-version-check --no-compile
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
@@ -41,7 +43,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,datatrove,ray,s3,dev]'
+	$(BIN)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,lab,datatrove,ray,s3,dev]'
 	touch $@
 
 demo: install
@@ -50,27 +52,29 @@ demo: install
 	@echo "The texts lie in demo-run/kept (Parquet), what was dropped and why in demo-run/dropped."
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
+# Most tests wait for processes and servers; a file's tests stay together, for what they share.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 test: install
-	$(BIN)/pytest -m "not torch and not servers and not browser and not readers and not slurm"
+	$(BIN)/pytest $(PARALLEL) -m "not torch and not servers and not browser and not readers and not slurm"
 
 test-torch: .venv-torch/.installed
-	$(TORCH)/pytest -m torch
+	$(TORCH)/pytest $(PARALLEL) -m torch
 
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check --editable '.[llamacpp,corpus,lab,train,quantize,evaluate,dev]'
+	$(TORCH)/python -m pip install $(PIP) torch==2.13.0
+	$(TORCH)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,lab,train,quantize,evaluate,dev]'
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
-	$(TORCH)/python -m pip install --quiet --disable-pip-version-check psutil fastapi uvicorn openai
+	$(TORCH)/python -m pip install $(PIP) psutil fastapi uvicorn openai
 	MGA_TEST_MODEL=$(CURDIR)/.venv-torch/model MGA_TEST_VLLM=$(CURDIR)/$(VLLM) $(TORCH)/pytest -m servers
 
 .venv-torch/model: | .venv-torch/.installed
 	$(TORCH)/python benchmarks/transformers_engine.py --make-folder $@
 
 test-browser: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	$(BIN)/python -m pip install $(PIP) --editable '.[browser]'
 	command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
 	$(BIN)/pytest -m browser
 
@@ -95,9 +99,9 @@ test-readers: install .venv-readers/.installed
 
 .venv-readers/.installed:
 	test -x .venv-readers/bin/python || $(PYTHON) -m venv .venv-readers
-	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy packaging
-	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check datatrove==0.10.1
-	.venv-readers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps megatron-core==0.16.1
+	.venv-readers/bin/python -m pip install $(PIP) torch==2.13.0 numpy packaging
+	.venv-readers/bin/python -m pip install $(PIP) datatrove==0.10.1
+	.venv-readers/bin/python -m pip install $(PIP) --no-deps megatron-core==0.16.1
 	touch $@
 
 check: install

@@ -281,6 +281,26 @@ def test_killed_and_continued_is_the_same_model(data: Path, base: Path, trained:
 
 
 @pytest.mark.torch
+def test_two_processes_train_as_one_does(data: Path, base: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tool"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mga.cli"]
+    command += ["tool", "train", str(data), "--base", str(base), "--stage", "reformulate", "--out", str(out)]
+    command += ["--batch", "8", "--micro-batch", "4", "--learning-rate", "5e-3", "--sequence", "1024"]
+    command += ["--checkpoint-every", "3", "--valid", "4"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = read_json(trained / "tool.json"), read_json(out / "tool.json")
+    losses = [[line["loss"] for line in record["history"] if "loss" in line] for record in (one, two)]
+    assert len(losses[0]) == len(losses[1]) == 12
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    assert two["after"]["loss"] == pytest.approx(one["after"]["loss"], rel=2e-2)
+    assert set(weights(out)) == set(weights(trained))
+    assert done.stderr.count("step 12/12") + done.stdout.count("step 12/12") == 1
+
+
+@pytest.mark.torch
 def test_an_adapter_is_merged_into_an_ordinary_folder(data: Path, base: Path, tmp_path: Path) -> None:
     record = train(data, base, tmp_path / "tool", lora=8, learning_rate=None, epochs=2)
     assert record["after"]["loss"] < record["before"]["loss"]

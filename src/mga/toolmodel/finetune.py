@@ -61,14 +61,17 @@ class TrainSettings:
 def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettings, say: Say) -> dict[str, Any]:
     """Train a model for a stage, or for both, and write the folder `out`, or go on there; what tool.json holds.
 
+    Processes that `torchrun` or `accelerate launch` has started share the work; the first of them has the folder.
     Raises InputError when data and base do not fit each other, or `out` holds another training; StopError when memory
     does not suffice.
     """
     stages = list(STAGES) if stage == "both" else [_stage(stage)]
     record = _record(data)
-    lock = take(out)
+    processes = _processes()
+    lock = take(out) if processes.is_main_process else None
     try:
-        folder = base_folder(base, out / ".base")
+        with processes.main_process_first():
+            folder = base_folder(base, out / ".base")
         tokenizer = _tokenizer(folder, record)
         examples = read_examples(data, stages, tokenizer, settings.sequence)
         identity = {
@@ -87,7 +90,9 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
                 raise InputError(f"{out} was trained otherwise: {'; '.join(changed)}. Choose another --out.")
             if "after" in held:
                 return dict(held)
-        write_json(done, identity)
+        processes.wait_for_everyone()  # none may see what the first writes for what was there
+        if processes.is_main_process:
+            write_json(done, identity)
         return _train(identity, data, folder, tokenizer, examples, out, settings, say)
     except (MemoryError, RuntimeError) as error:
         if (
@@ -98,7 +103,17 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
             raise
         raise StopError("Memory does not suffice; choose --micro-batch 1, --lora 16, or shorter examples.") from error
     finally:
-        lock.release()
+        if lock:
+            lock.release()
+
+
+def _processes() -> Any:
+    """accelerate's view of the processes that train together, one if nothing has started more."""
+    import torch
+    from accelerate import PartialState
+
+    gpu = torch.cuda.is_available()
+    return PartialState(cpu=not gpu, backend=None if gpu or "WORLD_SIZE" not in os.environ else "gloo")
 
 
 def _stage(given: str) -> Stage:
@@ -146,20 +161,29 @@ def _train(
     from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
+    begun = out / ".training" / "before.json"
+    if not begun.exists():
+        # by a trainer of its own: accelerate takes a model that it has prepared for measuring as prepared for training,
+        # and the gradients of several processes would never meet
+        measuring = _trainer(base, tokenizer, examples, out, settings)
+        found = _measure(measuring, tokenizer, examples, settings)
+        if measuring.is_world_process_zero():
+            begun.parent.mkdir(exist_ok=True)
+            write_json(begun, found)
+        del measuring
     trainer = _trainer(base, tokenizer, examples, out, settings)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_telling(say))
-    begun = out / ".training" / "before.json"
-    if not begun.exists():
-        before = _measure(trainer, tokenizer, examples, settings)
-        begun.parent.mkdir(exist_ok=True)
-        write_json(begun, before)
+    trainer.accelerator.wait_for_everyone()
     before = read_json(begun)
-    say(_told("before", before))
+    first = trainer.is_world_process_zero()
+    if first:
+        say(_told("before", before))
     last = get_last_checkpoint(str(out / ".training"))
     trainer.train(resume_from_checkpoint=last)
     after = _measure(trainer, tokenizer, examples, settings)
-    say(_told("after", after))
+    if first:
+        say(_told("after", after))
     history = [line for line in trainer.state.log_history if "loss" in line or "eval_loss" in line]
     record = {
         **identity,
@@ -174,8 +198,9 @@ def _train(
         "history": history,
         "versions": {name: version(name) for name in ("mga", "torch", "transformers", "trl", "peft")},
     }
-    if trainer.is_world_process_zero():
+    if first:
         _publish(trainer, tokenizer, data, base, out, record)
+    trainer.accelerator.wait_for_everyone()
     return record
 
 
@@ -215,6 +240,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
         gradient_checkpointing=gpu,
         bf16=gpu,
         use_cpu=not gpu,
+        ddp_backend=None if gpu or processes == 1 else "gloo",
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=1,

@@ -45,7 +45,8 @@ class ReplyTrainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
         if self.args.packing:
             return super()._get_train_sampler(train_dataset)
         data = self.train_dataset if train_dataset is None else train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        # of all processes, so that their number does not change what a step sees
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return ByLength([len(ids) for ids in data["input_ids"]], batch, self.args.data_seed or 0)
 
     def compute_loss(
