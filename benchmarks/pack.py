@@ -1,11 +1,11 @@
 """How fast texts are counted and packed, beside the tokenizers library alone, all cores, in one run.
 
-    python benchmarks/pack.py CORPUS.parquet [--tokenizer tokenizer.json] [--megabytes 100] [--rounds 3]
+    python benchmarks/pack.py CORPUS.parquet [--tokenizer tokenizer.json] [--megabytes 100] [--rounds 3] [--epochs 1]
 
 Without a tokenizer a byte-level BPE of 16,000 tokens is trained on the corpus first. The corpus (column `text`) is
 repeated to the size wanted. `library` is encode_batch_fast on texts in memory, in lists of 2 MB, with the library's own
 threads; `with ids` also fetches them as an array, without which nothing can be done with them. `count` and `pack`
-are the verbs' own functions: reading Parquet, starting processes, and for `pack` two epochs shuffled, packed into
+are the verbs' own functions: reading Parquet, starting processes, and for `pack` so many epochs shuffled, packed into
 sequences of 8,192 and written, files forced to disk. MB are of text in UTF-8, each text once. Every round measures all.
 On a machine that others use, read the CPU seconds (of all processes).
 """
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     given = parser.parse_args()
 
     from mga.budget.count import count
@@ -74,7 +75,8 @@ def main() -> None:
         size = sum(len(text.encode()) for text in texts) / 1e6
         lists = list(cut(texts, 2 << 20))
         workers = threads(None)
-        budget = 2 * count(open_corpus([path]), tokenizer, workers).unique
+        unique = count(open_corpus([path]), tokenizer, workers).unique
+        budget = given.epochs * unique
         recipe = load_recipe("paper-styles", {"budget": budget, "source": [{"name": "corpus", "paths": [str(path)]}]})
 
         def library() -> None:
@@ -93,7 +95,7 @@ def main() -> None:
             "library": library,
             "library with ids": with_ids,
             "mga budget count": lambda: count(open_corpus([path]), tokenizer, workers),
-            "mga budget pack, 2 epochs": packing,
+            f"mga budget pack, epochs: {given.epochs}": packing,
         }
         seconds: dict[str, list[float]] = {name: [] for name in measured}
         cpu: dict[str, list[float]] = {name: [] for name in measured}
@@ -104,7 +106,7 @@ def main() -> None:
                 cpu[name].append(sum(os.times()[:4]) - spent)
                 seconds[name].append(time.monotonic() - began)
                 print(f"  {name}: {seconds[name][-1]:.1f} s, {cpu[name][-1]:.1f} CPU-s", file=sys.stderr)
-    print(f"{size:,.0f} MB of text, {budget // 2:,} tokens, {workers} processes, median of {given.rounds} rounds\n")
+    print(f"{size:,.0f} MB of text, {unique:,} tokens, {workers} processes, median of {given.rounds} rounds\n")
     print(
         "| | MB/s | CPU-s per 100 MB | speed × library | speed × library with ids | CPU × library with ids |\n"
         "|---|---|---|---|---|---|"
