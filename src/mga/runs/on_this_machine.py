@@ -125,7 +125,7 @@ async def open_clients(config: ExpandConfig, logs: Path, say: Callable[[str], No
 
     writer = open_client(config.engine, "writer")
     other = config.judge_engine
-    judge = open_client(other, "judge") if other and config.judge != "none" else writer
+    judge = open_client(other, "judge") if other and config.judge not in ("none", 0) else writer
     clients = [writer] if judge is writer else [writer, judge]
     try:
         for client in clients:
