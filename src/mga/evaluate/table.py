@@ -65,7 +65,7 @@ def generations_report(record: dict[str, Any]) -> RenderableType:
         table.add_row(
             row["name"],
             _number(row["auc"], 2),
-            NONE if row["auc_low"] is None else f"{row['auc_low']:.2f} … {row['auc_high']:.2f}",
+            NONE if row["auc_low"] is None else f"{row['auc_low']:.2f}–{row['auc_high']:.2f}",
             *(_number(row["auc_by_generation"][g], 2) for g in generations),
             _number(row["threshold"], 2),
             NONE if row["sensitivity"] is None else f"{row['sensitivity']:.0%}",

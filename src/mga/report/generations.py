@@ -20,7 +20,7 @@ def detectors(record: Mapping[str, Any], number: int = 1, name: str = "") -> Sec
         aucs = [_auc(row["auc_by_generation"][generation]) for generation in generations]
         at = [None if row[key] is None else f"{row[key]:.0%}" for key in ("sensitivity", "false_alarms")]
         threshold = None if row["threshold"] is None else round(row["threshold"], 3)
-        band = None if row["auc_low"] is None else f"{row['auc_low']:.2f} … {row['auc_high']:.2f}"
+        band = None if row["auc_low"] is None else f"{row['auc_low']:.2f}–{row['auc_high']:.2f}"
         rows.append([row["name"], _auc(row["auc"]), band, *aucs, threshold, *at])
         apart.append([row["name"], *(_auc(row["auc_by_kind"][kind]) for kind in kinds)])
     models: list[list[Cell]] = []
