@@ -52,13 +52,14 @@ demo: install
 	@echo "The texts lie in demo-run/kept (Parquet), what was dropped and why in demo-run/dropped."
 	@echo "Next: $(BIN)/mga show demo-run --dropped · $(BIN)/mga status demo-run · $(BIN)/mga expand --help"
 
-# Most tests wait for processes and servers; a file's tests stay together, for what they share.
+# Most tests wait for processes and servers; a file's tests stay together, for what they share. Models of the torch tests
+# are so small that a second thread only waits.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 test: install
 	$(BIN)/pytest $(PARALLEL) -m "not torch and not servers and not browser and not readers and not slurm"
 
 test-torch: .venv-torch/.installed
-	$(TORCH)/pytest $(PARALLEL) -m torch
+	OMP_NUM_THREADS=1 $(TORCH)/pytest $(PARALLEL) -m torch
 
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch

@@ -102,6 +102,10 @@ def collapse_on_purpose(
         }
         write_json(path, record)
         return record
+    except InputError:
+        if not any(out.glob("seed-*")):  # refused before anything was made: the folder is free for better settings
+            (out / "settings.json").unlink(missing_ok=True)
+        raise
     finally:
         lock.release()
 
