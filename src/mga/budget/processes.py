@@ -17,8 +17,6 @@ from mga.errors import StopError
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 _here: Tokenizer | None = None
-WORDS_KEPT = 1 << 19
-"""By the tokenizer of each process: a tenth less time on 16 MB of English prose."""
 
 
 def tokenizer_here() -> Tokenizer:
@@ -60,7 +58,6 @@ def _begin(*given: Any) -> None:
     definition, name, separator = given
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the cores
     _here = from_definition(definition, name, [separator])
-    _here.keep_words(WORDS_KEPT)
 
 
 def _begin_process(*given: Any) -> None:

@@ -59,12 +59,6 @@ class Tokenizer:
             parts.append(np.fromiter(chain.from_iterable(encoded), self.dtype, sum(map(len, encoded))))
         return np.concatenate(parts) if parts else np.empty(0, self.dtype), np.asarray(lengths, np.int64)
 
-    def keep_words(self, count: int) -> None:
-        """Let the library remember the ids of so many words, where its model can; by default it is 10,000, which a few
-        MB of text fill. Some 100 bytes each; ids do not change."""
-        if resize := getattr(self._encoder.model, "_resize_cache", None):
-            resize(count)
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
         return str(self._encoder.decode(list(ids), skip_special_tokens=False))
