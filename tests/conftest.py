@@ -1,4 +1,5 @@
-"""What several test files share: one ordinary document, a teacher, and reading fast property tests."""
+"""What several test files share: one ordinary document, a teacher, and reading fast property tests. Long files begin
+first, so that no process is left with one of them at the end."""
 
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ from mga.records import Document
 
 settings.register_profile("mga", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("mga")
+
+LONG = ("test_embedded_model", "test_ray", "test_lab", "test_object_store", "test_chaos", "test_crash", "test_tuning")
+LONG += ("test_transformers_engine", "test_generations", "test_tool_train", "test_pretrain", "test_study")
 
 ORCHARD = (
     "The orchard behind the mill was planted in 1862 by Martha Greaves, who grafted forty kinds of apple onto quince "
@@ -29,3 +33,8 @@ def teacher() -> Iterator[str]:
     """The engine of a teacher whose answers can be learned (tests/teacher.py)."""
     with Serving() as address:
         yield address
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, all else as it was."""
+    items.sort(key=lambda item: item.path.stem not in LONG)

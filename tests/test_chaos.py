@@ -11,6 +11,7 @@ from chaos.campaign import campaign
 ROUNDS = [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.timeout(400)
 def test_a_few_rounds_lose_nothing(tmp_path: Path) -> None:
     found = campaign(ROUNDS, seed=1, folder=tmp_path, at_once=3)
     assert found.lost == {}
