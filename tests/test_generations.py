@@ -104,6 +104,7 @@ def test_models_learn_from_each_other_and_are_judged(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(300)
 def test_models_expand_passages_into_other_genres_and_more_seeds_can_be_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from mga.corpus.files import open_corpus
@@ -142,3 +143,15 @@ def test_an_expansion_needs_genres(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, [*command, *more])
         assert isinstance(done.exception, InputError)
         assert "name a column of genres with --by" in str(done.exception)
+
+
+@pytest.mark.torch
+def test_a_folder_of_something_else_keeps_its_settings(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    docs = corpus(tmp_path / "docs.jsonl", 4, 900)
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "settings.json").write_text('{"engine": "scripted:"}')
+    done = CliRunner().invoke(app, ["collapse-generations", str(docs), "--out", str(other)])
+    assert isinstance(done.exception, InputError)
+    assert (other / "settings.json").read_text() == '{"engine": "scripted:"}'

@@ -19,9 +19,17 @@ def definition_of(path: Path) -> tuple[str, str]:
     Raises InputError for vocabularies of another kind.
     """
     held = _vocabulary(path)
-    kind, cut = held.get("tokenizer.ggml.model"), held.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or cut not in PRE_TOKENIZERS:
-        raise InputError(f"{path} has a vocabulary of kind {kind}/{cut}; take the model's own tokenizer.json instead.")
+    if not _is_known(held):
+        kind = f"{held.get('tokenizer.ggml.model')}/{held.get('tokenizer.ggml.pre')}"
+        raise InputError(f"{path} has a vocabulary of kind {kind}; take the model's own tokenizer.json instead.")
+    return _definition(held)
+
+
+def _is_known(held: dict[str, Any]) -> bool:
+    return held.get("tokenizer.ggml.model") == "gpt2" and held.get("tokenizer.ggml.pre") in PRE_TOKENIZERS
+
+
+def _definition(held: dict[str, Any]) -> tuple[str, str]:
     tokens, types = held["tokenizer.ggml.tokens"], held["tokenizer.ggml.token_type"]
     merges = [tuple(merge.split(" ")) for merge in held["tokenizer.ggml.merges"]]
     made = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
@@ -41,15 +49,14 @@ def for_transformers(path: Path) -> Any:
     """A GGUF file's vocabulary as transformers' tokenizer, with its chat template.
 
     transformers reads GGUF files itself, but cuts texts before BPE as GPT-2 does, and mistakes which token ends a turn;
-    where `definition_of` knows the vocabulary, the file's own words are taken.
+    where the vocabulary is of a known kind, the file's own words are taken.
     """
     import transformers
 
-    try:
-        definition, _ = definition_of(path)
-    except InputError:
-        return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     held = _vocabulary(path)
+    if not _is_known(held):
+        return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    definition, _ = _definition(held)
     named = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     ids = {name: held.get(f"tokenizer.ggml.{said}_token_id") for name, said in named.items()}
     return transformers.PreTrainedTokenizerFast(

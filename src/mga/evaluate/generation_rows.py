@@ -45,9 +45,7 @@ class Marks:
         """Rows of a document's ids."""
         if not self.ids:
             return [[begin, *ids[at : at + ROW]] for at in range(0, len(ids) - ROW, ROW)]
-        if genre not in self.ids:
-            return []
-        mark, text = self.ids[genre], ROW - 1
+        mark, text = self.ids[str(genre)], ROW - 1
         return [
             [begin, *ids[at : at + KEPT], mark, *ids[at + KEPT : at + text]] for at in range(0, len(ids) - text, text)
         ]
@@ -56,7 +54,7 @@ class Marks:
         """What a model goes on from: the passages (texts × KEPT), with the marks of the genres where there are any."""
         if not self.ids:
             return passages
-        marks = np.asarray([self.ids.get(str(genre), next(iter(self.ids.values()))) for genre in genres], np.int32)
+        marks = np.asarray([self.ids[str(genre)] for genre in genres], np.int32)
         return np.concatenate([passages, marks[:, None]], 1)
 
 
@@ -77,6 +75,12 @@ def prepare(
     Raises InputError when the corpus is too small, or has no genres to expand into.
     """
     texts = list(texts_of(corpus, source_key, Counter()))
+    sources = [name for name, _ in Counter(text.source for text in texts if text.source).most_common(_MOST_MARKS)]
+    genres = sorted(sources) if how == EXPAND else []
+    if how == EXPAND and len(genres) < 2:
+        raise InputError("An expansion writes in other genres than a document's: name a column of genres with --by.")
+    if genres:
+        texts = [text for text in texts if text.source in genres]
     order = np.random.default_rng(seed).permutation(len(texts))
     mixed = [texts[i] for i in order]
     long = [text for text in mixed if len(text.text) >= 16 * ROW][:held_out]
@@ -84,10 +88,6 @@ def prepare(
         raise InputError(f"{held_out} documents of {16 * ROW:,} characters must be held out; there are {len(long)}.")
     kept = {text.id for text in long}
     rest = [text for text in mixed if text.id not in kept]
-    sources = [name for name, _ in Counter(text.source for text in rest if text.source).most_common(_MOST_MARKS)]
-    genres = sorted(sources) if how == EXPAND else []
-    if how == EXPAND and len(genres) < 2:
-        raise InputError("An expansion writes in other genres than a document's: name a column of genres with --by.")
     if (out / "tokenizer").exists():
         tokenizer = load_tokenizer(out / "tokenizer")
         return Prepared(long, tokenizer, _marks(tokenizer, genres))

@@ -81,6 +81,7 @@ def collapse_on_purpose(
     settings = {**asdict(plan), "corpus": corpus.fingerprint, "source_key": source_key}
     settings |= {"row": ROW, "kept": KEPT}
     lock = take(out)
+    is_new = not (out / "settings.json").exists()
     try:
         path = out / "generations.json"
         _begin(out, settings)
@@ -103,7 +104,7 @@ def collapse_on_purpose(
         write_json(path, record)
         return record
     except InputError:
-        if not any(out.glob("seed-*")):  # refused before anything was made: the folder is free for better settings
+        if is_new and not any(out.glob("seed-*")):  # refused before anything was made: free for better settings
             (out / "settings.json").unlink(missing_ok=True)
         raise
     finally:

@@ -223,7 +223,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
             "Packing without leakage between examples needs a GPU and flash-attn; without --packing examples are "
             "padded to neighbours of their length."
         )
-    processes = max(int(os.environ.get("WORLD_SIZE", "1")), 1)
+    processes = _processes().num_processes
     accumulate = max(settings.batch // (settings.micro_batch * processes), 1)
     arguments = SFTConfig(
         output_dir=str(out / ".training"),

@@ -62,4 +62,5 @@ def train(
         seed=seed,
     )
     finetune(data, base, stage, out, settings, lambda line: print(line, file=sys.stderr, flush=True))
-    print(out)
+    if os.environ.get("RANK", "0") == "0":
+        print(out)
