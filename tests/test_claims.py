@@ -3,10 +3,12 @@
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import fsspec
 import orjson
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from mga.config import ExpandConfig
@@ -29,10 +31,18 @@ class Clock:
 
 
 @pytest.fixture(params=["disk", "store"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A run folder on a disk, and in an object store (in memory)."""
     if request.param == "disk":
         return tmp_path
+    # S3 creates in one step; fsspec's memory looks first and writes then, and two threads can both see nothing.
+    one_at_a_time, pipe_file = Lock(), MemoryFileSystem.pipe_file
+
+    def in_one_step(self: MemoryFileSystem, path: str, value: bytes, mode: str = "overwrite") -> None:
+        with one_at_a_time:
+            pipe_file(self, path, value, mode=mode)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", in_one_step)
     memory = fsspec.filesystem("memory")
     if memory.exists("/run"):
         memory.rm("/run", recursive=True)

@@ -118,8 +118,9 @@ def test_after_a_kill_the_same_machine_asks_nothing_again(
     until(lambda: any(name.startswith("shards/") for name in store.tree("run")))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    lines = [path.read_bytes() for path in (tmp_path / "cache" / "mga" / "journals").rglob("*.jsonl")]
-    received = b"".join(lines).count(b"\n")
+    done = {name[7:12] for name in store.tree("run") if name.startswith("shards/")}
+    journals = (tmp_path / "cache" / "mga" / "journals").rglob("*.jsonl")
+    received = sum(path.read_bytes().count(b"\n") for path in journals if path.name[:5] not in done)
     assert received
     said = in_a_process("expand", f"{URL}/in", "--out", f"{URL}/run", *more(tmp_path.parent), timeout=60)
     assert said.code == 0, said.err
