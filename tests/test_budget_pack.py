@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-pytest.importorskip("numba")
 pytest.importorskip("tokenizers")
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -304,6 +303,21 @@ def test_counting_counts_what_the_library_counts(work: Path) -> None:
     assert found.tokens == sum(len(plain.encode(text, add_special_tokens=False).ids) for text in texts)
     assert (found.documents, found.empty) == (ORIGINALS + 1, 2)  # a broken line, an empty text
     assert found.bytes == sum(len(text.encode()) for text in texts)
+
+
+def test_a_process_that_dies_at_its_start_ends_the_work_in_a_sentence(work: Path, tmp_path: Path) -> None:
+    """The tokenizer is larger than a pipe holds: what a dead process has not read must not be waited for."""
+    large, script = tmp_path / "tokenizer.json", tmp_path / "unguarded.py"
+    large.write_text((work / "tokenizer.json").read_text() + " " * 200_000)
+    script.write_text(
+        "from mga.budget.count import count\n"
+        "from mga.budget.tokenizer import load_tokenizer\n"
+        "from mga.corpus.files import open_corpus\n"
+        f"count(open_corpus([{str(work / 'originals')!r}]), load_tokenizer({str(large)!r}), 2)\n"  # of any process
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "A process that tokenized was ended" in done.stderr
 
 
 def test_a_separators_name_in_a_text_is_text(work: Path) -> None:

@@ -9,7 +9,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TypeVar
 
 from mga.budget.tokenizer import Tokenizer, from_definition
 from mga.errors import StopError
@@ -30,13 +32,23 @@ def each(work: Callable[[Given], Found], items: Iterable[Given], tokenizer: Toke
 
     `work` is a function of a module and finds its tokenizer with `tokenizer_here`.
     """
-    given = (tokenizer.definition, tokenizer.name, tokenizer.separator_token)
     source = iter(items)
     if workers <= 1:
-        _begin(*given)
+        _begin(tokenizer.definition, tokenizer.name, tokenizer.separator_token)
         yield from map(work, source)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_process, given) as pool:
+    with (
+        # By a file: what is handed to a process that dies before it has read it all would be waited for without end.
+        NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as definition,
+        ProcessPoolExecutor(
+            workers,
+            multiprocessing.get_context("spawn"),
+            _begin_process,
+            (definition.name, tokenizer.name, tokenizer.separator_token),
+        ) as pool,
+    ):
+        definition.write(tokenizer.definition)
+        definition.flush()
         waiting: list[Future[Found]] = []
         try:
             waiting += [pool.submit(work, item) for item in islice(source, 2 * workers)]
@@ -53,18 +65,19 @@ def each(work: Callable[[Given], Found], items: Iterable[Given], tokenizer: Toke
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(*given: Any) -> None:
+def _begin(definition: str, name: str, separator: str) -> None:
     global _here
-    definition, name, separator = given
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the cores
+    # The processes are the cores. The library is half as fast again in a single thread of its own as without threads
+    # (docs/performance.md).
+    os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "1"}
     _here = from_definition(definition, name, [separator])
 
 
-def _begin_process(*given: Any) -> None:
+def _begin_process(definition: str, name: str, separator: str) -> None:
     """End at once at Ctrl-C, and with the process that began this one: an unfinished part is done again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _begin(*given)
+    _begin(Path(definition).read_text(encoding="utf-8"), name, separator)
 
 
 def _end_with_parent() -> None:

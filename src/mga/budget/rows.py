@@ -4,10 +4,10 @@ concatenate: one after the other, cut wherever a sequence ends. best-fit (Ding e
 documents longer than a sequence are cut; pieces, longest first, go to the sequence with the least room that is enough.
 """
 
-from typing import Any
+from bisect import bisect_left, insort
+from itertools import pairwise
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 
@@ -22,52 +22,44 @@ def cut(lengths: NDArray[np.int64], sequence: int) -> tuple[NDArray[np.int64], N
 
 
 def best_fit(lengths: NDArray[np.int64], sequence: int) -> tuple[NDArray[np.int64], int]:
-    """The sequence each piece goes to, and how many sequences there are. Pieces of one length keep their order."""
+    """The sequence each piece goes to, and how many sequences there are. Pieces of one length keep their order.
+
+    Pieces of one length are placed together: where one has gone, the next goes too while there is room, since that room
+    is now the least that is enough.
+    """
     order = np.argsort(-lengths, kind="stable")
-    return _best_fit(lengths, order, sequence)  # type: ignore[no-any-return]
-
-
-@njit(cache=True, nogil=True)
-def _best_fit(lengths: Any, order: Any, sequence: int) -> Any:
-    """Best-fit decreasing: stacks of sequences by the room they have, a tree that finds the least that is enough."""
-    leaves = 1
-    while leaves < sequence + 1:
-        leaves *= 2
-    tree = np.zeros(2 * leaves, np.int64)  # how many sequences have their room below a node
-    top = np.full(sequence + 1, -1, np.int64)  # of each room, the sequence put there last
-    below = np.empty(len(lengths), np.int64)  # of each sequence, the one with the same room before it
     where = np.empty(len(lengths), np.int64)
+    rooms: list[int] = []  # of sequences that are not full, in order
+    having: dict[int, list[int]] = {}  # the sequences with a room
     count = 0
-    for at in range(len(order)):
-        piece = order[at]
-        length = lengths[piece]
-        node = leaves + length
-        found = tree[node] > 0
-        while not found and node > 1:
-            if node % 2 == 0 and tree[node + 1] > 0:
-                node += 1
-                found = True
-                break
-            node //= 2
-        if found:
-            while node < leaves:
-                node = 2 * node if tree[2 * node] > 0 else 2 * node + 1
-            room = node - leaves
-            one = top[room]
-            top[room] = below[one]
-            while node >= 1:
-                tree[node] -= 1
-                node //= 2
-        else:
-            room = sequence
-            one = count
-            count += 1
-        where[piece] = one
-        left = room - length
-        below[one] = top[left]
-        top[left] = one
-        node = leaves + left
-        while node >= 1:
-            tree[node] += 1
-            node //= 2
+
+    def put(sequence_numbers: list[int], room: int) -> None:
+        if room and sequence_numbers:
+            if room not in having:
+                insort(rooms, room)
+            having.setdefault(room, []).extend(sequence_numbers)
+
+    bounds = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1)) if len(lengths) else np.empty(0, int)
+    for first, end in pairwise(bounds.tolist()):
+        length = int(lengths[order[first]])
+        while first < end:
+            at = bisect_left(rooms, length)
+            room = rooms[at] if at < len(rooms) else sequence
+            each = room // length
+            wanted = -(-(end - first) // each)
+            if room < sequence:
+                held = having[room]
+                chosen = held[-wanted:]
+                del held[-wanted:]
+                if not held:
+                    del having[room], rooms[at]
+            else:
+                chosen = list(range(count, count + wanted))
+                count += wanted
+            placed = min(each * len(chosen), end - first)
+            where[order[first : first + placed]] = np.repeat(chosen, each)[:placed]
+            in_last = placed - each * (len(chosen) - 1)
+            put(chosen[:-1], room - each * length)
+            put(chosen[-1:], room - in_last * length)
+            first += placed
     return where, count

@@ -102,19 +102,18 @@ def _read(
     size = stream.itemsize
     target = stream.data.cast("B")
     order = np.lexsort((draws["start"], draws["part"], draws["source"]))
+    columns = [draws[name][order].tolist() for name in ("source", "part", "start", "length")]
     opened, now = -1, None
     try:
-        for i in order.tolist():
-            draw = draws[i]
-            part = (int(draw["source"]), int(draw["part"]))
-            if part != now:
+        for source, number, start, length, first in zip(*columns, texts[order].tolist(), strict=True):
+            if (source, number) != now:
                 if opened >= 0:
                     os.close(opened)
-                path = folders.tokens(names[part[0]], part[1])
-                opened, now = os.open(path, os.O_RDONLY), part
-            first, length = int(texts[i]) * size, int(draw["length"]) * size
-            if os.preadv(opened, [target[first : first + length]], int(draw["start"]) * size) != length:
-                raise StopError(f"{folders.tokens(names[part[0]], part[1])} is shorter than it was; pack anew.")
+                path = folders.tokens(names[source], number)
+                opened, now = os.open(path, os.O_RDONLY), (source, number)
+            place = target[first * size : (first + length) * size]
+            if os.preadv(opened, [place], start * size) != length * size:
+                raise StopError(f"{path} is shorter than it was; pack anew.")
     except OSError as error:
         raise StopError(f"Cannot read the tokens in {folders.ids}: {error.strerror}.") from error
     finally:
