@@ -63,6 +63,10 @@ def model() -> str:
     return os.environ["MGA_TEST_MODEL"]
 
 
+def vllm(folder: str) -> str:
+    return f"vllm:{folder}?context=2048&speculation=ngram&args=--enforce-eager --max-num-seqs 4"
+
+
 def engines() -> dict[str, str]:
     """The server's engine URI."""
     beside = Path(sys.executable).parent
@@ -70,18 +74,18 @@ def engines() -> dict[str, str]:
     return {
         "transformers": f"server:{serve}#{model()}",
         "llamacpp": f"server:{sys.executable} {{script}} {{gguf}} {{port}}#tiny",
-        "vllm": f"vllm:{model()}?context=2048&speculation=ngram&args=--enforce-eager --max-num-seqs 4",
+        "vllm": vllm(model()),
     }
 
 
-def command(name: str, tmp_path: Path) -> list[str]:
+def command(name: str, tmp_path: Path, engine: str = "") -> list[str]:
     from mga.engines.llamacpp.embedded_model import fetch
 
     given, settings, script = tmp_path / "in.jsonl", tmp_path / "settings.toml", tmp_path / "serve.py"
     given.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(TEXTS)))
     settings.write_text(SETTINGS)
     script.write_text(LLAMACPP)
-    engine = engines()[name].replace("{script}", str(script)).replace("{gguf}", str(fetch("smollm2-135m")))
+    engine = (engine or engines()[name]).replace("{script}", str(script)).replace("{gguf}", str(fetch("smollm2-135m")))
     expand = [sys.executable, "-m", "mga.cli", "expand", str(given), "--config", str(settings)]
     return [*expand, "--out", str(tmp_path / "run"), "--engine", engine]
 
@@ -135,3 +139,20 @@ def test_killed_in_mid_run_and_continued(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command(name, tmp_path), capture_output=True, text=True, env=environment(name), timeout=600)
     assert done.returncode == 0, done.stderr
     assert sum(json.loads((tmp_path / "run" / "stats.json").read_text())["outcomes"].values()) == 4
+
+
+def test_vllm_opens_what_mga_has_quantized(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"id": str(i), "text": f"{i}. {TEXTS[i % 2]}"}) + "\n" for i in range(12)))
+    made = tmp_path / "w8a8"
+    quantize = [sys.executable, "-m", "mga.cli", "tool", "quantize", model(), "--scheme", "w8a8", "--accept-worse"]
+    quantize += ["--calibration", str(texts), "--calibrating", "6", "--comparing", "3", "--longest", "128"]
+    done = subprocess.run([*quantize, "--out", str(made)], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    folder = json.loads((made / "quantization.json").read_text())["result"]["file"]
+    asked = command("vllm", tmp_path, vllm(str(made / folder)))
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment("vllm"), timeout=600)
+    assert done.returncode == 0, done.stderr
+    stats = json.loads((tmp_path / "run" / "stats.json").read_text())
+    assert sum(stats["outcomes"].values()) == 4
+    assert stats["outcomes"].get("failed", 0) == 0
