@@ -37,7 +37,9 @@ def mga(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    done = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--out", folder)
+    short = folder.with_name("short.toml")
+    short.write_text("max_reply_tokens = 120\n")
+    done = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--config", short, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
 

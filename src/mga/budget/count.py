@@ -46,6 +46,6 @@ def _pieces(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def _counted(texts: list[str]) -> Counted:
-    _, lengths = tokenizer_here().encode(texts)
+    lengths = tokenizer_here().lengths(texts)
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     return Counted(len(texts), int((lengths == 0).sum()), size, int(lengths.sum()))

@@ -257,7 +257,7 @@ def _short_enough(
 ) -> Iterator[Row]:
     for first in range(0, len(examples), 1000):
         some = examples[first : first + 1000]
-        _, lengths = tokenizer.encode([message["content"] for row in some for message in row["messages"]])
+        lengths = tokenizer.lengths([message["content"] for row in some for message in row["messages"]])
         for row, (prompt, reply) in zip(some, lengths.reshape(-1, 2).tolist(), strict=True):
             if prompt > settings.prompt_tokens:
                 fates["prompt too long"] += 1
