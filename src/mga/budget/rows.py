@@ -33,20 +33,20 @@ def best_fit(lengths: NDArray[np.int64], sequence: int) -> tuple[NDArray[np.int6
     having: dict[int, list[int]] = {}  # the sequences with a room
     count = 0
 
-    def put(sequence_numbers: list[int], room: int) -> None:
-        if room and sequence_numbers:
+    def leave(some: list[int], room: int) -> None:
+        if room and some:
             if room not in having:
                 insort(rooms, room)
-            having.setdefault(room, []).extend(sequence_numbers)
+            having.setdefault(room, []).extend(some)
 
-    bounds = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1)) if len(lengths) else np.empty(0, int)
+    bounds = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1))
     for first, end in pairwise(bounds.tolist()):
         length = int(lengths[order[first]])
         while first < end:
             at = bisect_left(rooms, length)
             room = rooms[at] if at < len(rooms) else sequence
-            each = room // length
-            wanted = -(-(end - first) // each)
+            fitting = room // length
+            wanted = -(-(end - first) // fitting)
             if room < sequence:
                 held = having[room]
                 chosen = held[-wanted:]
@@ -56,10 +56,10 @@ def best_fit(lengths: NDArray[np.int64], sequence: int) -> tuple[NDArray[np.int6
             else:
                 chosen = list(range(count, count + wanted))
                 count += wanted
-            placed = min(each * len(chosen), end - first)
-            where[order[first : first + placed]] = np.repeat(chosen, each)[:placed]
-            in_last = placed - each * (len(chosen) - 1)
-            put(chosen[:-1], room - each * length)
-            put(chosen[-1:], room - in_last * length)
+            placed = min(fitting * len(chosen), end - first)
+            where[order[first : first + placed]] = np.repeat(chosen, fitting)[:placed]
+            in_last = placed - fitting * (len(chosen) - 1)
+            leave(chosen[:-1], room - fitting * length)
+            leave(chosen[-1:], room - in_last * length)
             first += placed
     return where, count
