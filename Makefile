@@ -4,7 +4,9 @@ BIN := .venv/bin
 
 TORCH := .venv-torch/bin
 # Bytecode is written when a module is first imported: compiling all of torch's takes a minute, and little of it is used.
+# It is kept, also where the environment says otherwise: tests start hundreds of processes.
 PIP := --quiet --disable-pip-version-check --no-compile
+export PYTHONDONTWRITEBYTECODE :=
 VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \

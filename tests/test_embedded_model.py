@@ -34,12 +34,16 @@ def mga(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
 
 
+def expand(folder: Path) -> subprocess.CompletedProcess[str]:
+    short = folder.with_name("short.toml")
+    short.write_text("max_reply_tokens = 120\n")
+    return mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--config", short, "--out", folder)
+
+
 @pytest.fixture(scope="session")
 def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embedded") / "run"
-    short = folder.with_name("short.toml")
-    short.write_text("max_reply_tokens = 120\n")
-    done = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--config", short, "--out", folder)
+    done = expand(folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -111,7 +115,7 @@ def test_sequences_share_what_one_has_computed(model: Path, works: bool) -> None
 
 def test_a_finished_run_asks_nothing_when_it_is_continued(run: Path) -> None:
     before = sorted((path.name, path.read_bytes()) for path in (run / "shards").iterdir())
-    again = mga("expand", SAMPLE, "--limit", DOCUMENTS, "--pairs", PAIRS, "--out", run)
+    again = expand(run)
     assert again.returncode == 0, again.stderr
     assert sorted((path.name, path.read_bytes()) for path in (run / "shards").iterdir()) == before
     assert not list((run / "journal").glob("*")) if (run / "journal").exists() else True
