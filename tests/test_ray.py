@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from test_command_line import assert_adds_up, assert_refused, documents, in_a_process, rows, tree
@@ -32,13 +33,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a cluster with two cores, on the loopback interface."""
     address = f"127.0.0.1:{free_port()}"
     ray = Path(sys.executable).with_name("ray")
-    own_folder = Path("/tmp/mga-ray") / str(os.getpid())
+    # Not pytest's folder: Ray's sockets need short paths.
+    own_folder = TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     start = [ray, "start", "--head", f"--port={address.partition(':')[2]}", "--num-cpus=2", "--disable-usage-stats"]
-    start += ["--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={own_folder}"]
+    start += ["--include-dashboard=false", "--node-ip-address=127.0.0.1", f"--temp-dir={own_folder.name}"]
     done = subprocess.run(start, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     yield address
     subprocess.run([ray, "stop", "--force", "--grace-period=2"], capture_output=True, timeout=DEADLINE_S)
+    own_folder.cleanup()
 
 
 @pytest.fixture(scope="module")

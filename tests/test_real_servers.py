@@ -156,3 +156,6 @@ def test_vllm_opens_what_mga_has_quantized(tmp_path: Path) -> None:
     stats = json.loads((tmp_path / "run" / "stats.json").read_text())
     assert sum(stats["outcomes"].values()) == 4
     assert stats["outcomes"].get("failed", 0) == 0
+    log = (tmp_path / "run" / "logs" / "writer" / "server-0.log").read_text()
+    assert "Int8ScaledMMLinearKernel for CompressedTensorsW8A8Int8" in log, "not multiplied with 8 bits"
+    assert not left_over(tmp_path)

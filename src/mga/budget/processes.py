@@ -68,7 +68,7 @@ def each(work: Callable[[Given], Found], items: Iterable[Given], tokenizer: Toke
 def _begin(definition: str, name: str, separator: str) -> None:
     global _here
     # The processes are the cores. The library is half as fast again in a single thread of its own as without threads
-    # (docs/performance.md).
+    # (docs/decisions/0001-libraries.md).
     os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "1"}
     _here = from_definition(definition, name, [separator])
 

@@ -15,9 +15,7 @@ CorpusFiles = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="folder to write, new or to be continued")]
 TextKey = Annotated[str, typer.Option("--text-key", help="column or field of the text")]
 IdKey = Annotated[str, typer.Option("--id-key", help="column or field of the id")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", help="threads; as many as there are cores if not given", min=1)
-]
+Workers = Annotated[int | None, typer.Option("--workers", help="cores to use; all of them if not given", min=1)]
 OnlyReport = Annotated[bool, typer.Option("--only-report", help="remove nothing; write only what would be removed")]
 MetricsPort = Annotated[
     int | None,
