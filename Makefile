@@ -11,7 +11,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-lab bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
+	bench-judge bench-prompts bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -31,7 +31,7 @@ help:
 	@echo "make bench-executors how a run grows with workers, what Ray costs (ARGS=--million: memory over 1,000,000 documents)"
 	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
 	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
-	@echo "make bench-lab    texts of known origin beside a corpus: what the lab's words rest on (CORPUS=texts.parquet)"
+	@echo "make bench-prompts    texts of known origin beside a corpus: what its words rest on (CORPUS=texts.parquet)"
 	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
 	@echo "make bench-torch  the transformers engine against a plain generate loop"
 	@echo "make bench-losses losses of tokens beside the bare forward pass and llama.cpp; the search for anomalies"
@@ -45,7 +45,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,lab,datatrove,ray,s3,dev]'
+	$(BIN)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,compare,datatrove,ray,s3,dev]'
 	touch $@
 
 demo: install
@@ -66,7 +66,7 @@ test-torch: .venv-torch/.installed
 .venv-torch/.installed: pyproject.toml
 	test -x $(TORCH)/python || $(PYTHON) -m venv .venv-torch
 	$(TORCH)/python -m pip install $(PIP) torch==2.13.0
-	$(TORCH)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,lab,train,quantize,evaluate,dev]'
+	$(TORCH)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,compare,train,quantize,evaluate,dev]'
 	touch $@
 
 test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
@@ -74,7 +74,7 @@ test-servers: .venv-torch/.installed .venv-torch/model $(VLLM)/.installed
 	MGA_TEST_MODEL=$(CURDIR)/.venv-torch/model MGA_TEST_VLLM=$(CURDIR)/$(VLLM) $(TORCH)/pytest -m servers
 
 .venv-torch/model: | .venv-torch/.installed
-	$(TORCH)/python benchmarks/transformers_engine.py --make-folder $@
+	$(TORCH)/python bench/transformers_engine.py --make-folder $@
 
 test-browser: install
 	$(BIN)/python -m pip install $(PIP) --editable '.[browser]'
@@ -119,67 +119,67 @@ format: install
 INPUT ?= examples/sample.jsonl
 LIMIT ?= 40
 bench-client: install
-	$(BIN)/python benchmarks/client.py $(ARGS)
+	$(BIN)/python bench/client.py $(ARGS)
 
 bench-engine: install
-	$(BIN)/python benchmarks/engine.py $(INPUT) $(ARGS)
+	$(BIN)/python bench/engine.py $(INPUT) $(ARGS)
 
 bench-prefix: install
-	$(BIN)/python benchmarks/prefix.py $(INPUT) $(ARGS)
+	$(BIN)/python bench/prefix.py $(INPUT) $(ARGS)
 
 CORPUS ?= corpus.parquet
 MEGABYTES ?= 500
 bench-corpus: install
-	$(BIN)/python benchmarks/corpus_data.py $(CORPUS) .bench-corpus --megabytes $(MEGABYTES)
-	$(BIN)/python benchmarks/dedup.py .bench-corpus --quality --peers
-	$(BIN)/python benchmarks/decontaminate.py .bench-corpus --documents 1000
-	$(BIN)/python benchmarks/decontaminate.py --quality
-	$(BIN)/python benchmarks/parquet.py .bench-corpus
-	$(BIN)/python benchmarks/patterns.py $(CORPUS)
-	$(BIN)/python benchmarks/diversity.py $(CORPUS)
+	$(BIN)/python bench/corpus_data.py $(CORPUS) .bench-corpus --megabytes $(MEGABYTES)
+	$(BIN)/python bench/dedup.py .bench-corpus --quality --peers
+	$(BIN)/python bench/decontaminate.py .bench-corpus --documents 1000
+	$(BIN)/python bench/decontaminate.py --quality
+	$(BIN)/python bench/parquet.py .bench-corpus
+	$(BIN)/python bench/boilerplate.py $(CORPUS)
+	$(BIN)/python bench/diversity.py $(CORPUS)
 
 bench-plan: install
-	$(BIN)/python benchmarks/simulation.py --paper
-	$(BIN)/python benchmarks/simulation.py $(CORPUS) --plan
-	$(BIN)/python benchmarks/simulation.py $(CORPUS)
+	$(BIN)/python bench/simulation.py --paper
+	$(BIN)/python bench/simulation.py $(CORPUS) --plan
+	$(BIN)/python bench/simulation.py $(CORPUS)
 
 TOKENIZER ?=
 bench-pack: install
-	$(BIN)/python benchmarks/pack.py $(CORPUS) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(ARGS)
+	$(BIN)/python bench/pack.py $(CORPUS) $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) $(ARGS)
 
 bench-torch: .venv-torch/.installed .venv-torch/model
-	$(TORCH)/python benchmarks/transformers_engine.py .venv-torch/model $(ARGS)
+	$(TORCH)/python bench/transformers_engine.py .venv-torch/model $(ARGS)
 
 bench-losses: .venv-torch/.installed .venv-torch/model
-	$(TORCH)/python benchmarks/losses.py search
-	$(TORCH)/python benchmarks/losses.py planted
-	$(TORCH)/python benchmarks/losses.py speed .venv-torch/model $(ARGS)
-	$(TORCH)/python benchmarks/losses.py llamacpp
+	$(TORCH)/python bench/losses.py search
+	$(TORCH)/python bench/losses.py planted
+	$(TORCH)/python bench/losses.py speed .venv-torch/model $(ARGS)
+	$(TORCH)/python bench/losses.py llamacpp
 
 bench-pretrain: .venv-torch/.installed
-	$(TORCH)/python benchmarks/pretrain.py $(ARGS)
+	$(TORCH)/python bench/pretrain.py $(ARGS)
 
 bench-tool: .venv-torch/.installed
-	$(TORCH)/python benchmarks/tool_model.py train
-	$(TORCH)/python benchmarks/tool_model.py speed
+	$(TORCH)/python bench/tool_model.py train
+	$(TORCH)/python bench/tool_model.py speed
 
 bench-quantize: .venv-torch/.installed .venv-torch/model
-	$(TORCH)/python benchmarks/quantize.py .venv-torch/model --input $(INPUT) $(ARGS)
+	$(TORCH)/python bench/quantize.py .venv-torch/model --input $(INPUT) $(ARGS)
 
 bench-model: install
-	$(BIN)/python benchmarks/embedded_model.py $(INPUT)
+	$(BIN)/python bench/embedded_model.py $(INPUT)
 
 bench-pairs: install
-	$(BIN)/python benchmarks/pair_recipe.py $(INPUT) --limit $(LIMIT)
+	$(BIN)/python bench/pair_recipe.py $(INPUT) --limit $(LIMIT)
 
 bench-executors: install
-	$(BIN)/python benchmarks/executors.py $(ARGS)
+	$(BIN)/python bench/executors.py $(ARGS)
 
 bench-judge: install
-	$(BIN)/python benchmarks/judge.py $(INPUT) $(ARGS)
+	$(BIN)/python bench/judge.py $(INPUT) $(ARGS)
 
-bench-lab: install
-	$(BIN)/python benchmarks/lab_controls.py $(CORPUS) $(ARGS)
+bench-prompts: install
+	$(BIN)/python bench/prompt_comparison_controls.py $(CORPUS) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus .bench-quantize demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,15 @@ from mga.records import Document
 settings.register_profile("mga", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("mga")
 
-LONG = ("test_embedded_model", "test_ray", "test_lab", "test_object_store", "test_chaos", "test_crash", "test_tuning")
+LONG = (
+    "test_embedded_model",
+    "test_ray",
+    "test_prompt_comparison",
+    "test_object_store",
+    "test_chaos",
+    "test_crash",
+    "test_tuning",
+)
 LONG += ("test_transformers_engine", "test_generations", "test_tool_train", "test_pretrain", "test_study")
 
 ORCHARD = (

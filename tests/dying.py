@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from mga.cli import main
+from mga.cli.main import main
 from mga.runs import claims, journals, run
 
 FUNCTION, _, NAMES = os.environ.get("DIE_AT", "").partition(" ")

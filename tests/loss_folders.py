@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mga.evaluate.token_losses import DOCUMENTS, RECORD, TOKENS, by_source
-from mga.store import write_json
+from mga.data.store import write_json
+from mga.scoring.token_losses import DOCUMENTS, RECORD, TOKENS, by_source
 
 FREQUENT = ["the", "of", "and", "to", "a", "in", "that", "it", "is", "was"]
 RARE = ["heron", "ledger", "quarry", "lantern", "bishop", "turnip", "glacier", "ballot", "mortar", "saffron"]

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.benchmarks.local_data import local
-from mga.benchmarks.own_text import CHOICES, FEWEST, WORDS, write_items
-from mga.benchmarks.signals import mean_and_error, paired, smooth
-from mga.benchmarks.suites import MAIN, SCALING, chosen
 from mga.errors import InputError
+from mga.evaluation.local_data import local
+from mga.evaluation.own_text import CHOICES, FEWEST, WORDS, write_items
+from mga.evaluation.signals import mean_and_error, paired, smooth
+from mga.evaluation.suites import MAIN, SCALING, chosen
 
 LETTERS = ["A", "B", "C", "D", "E"]
 
@@ -273,8 +273,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(models: list[Path], out: Path, tasks: list[str], **more: Any) -> dict[str, Any]:
-    from mga.benchmarks.evaluate import Settings, evaluate
-    from mga.corpus.files import open_corpus
+    from mga.data.corpus_files import open_corpus
+    from mga.evaluation.evaluate import Settings, evaluate
 
     said: list[str] = more.pop("said", [])
     own = more.pop("own", None)
@@ -307,8 +307,8 @@ def test_scores_are_the_harness_own_and_the_smooth_ones_agree_with_its_likelihoo
     import pyarrow.parquet as pq
     from lm_eval import evaluate as direct
 
-    from mga.benchmarks.harness import Harness, load_model
-    from mga.benchmarks.suites import Benchmark
+    from mga.evaluation.harness import Harness, load_model
+    from mga.evaluation.suites import Benchmark
 
     record = run(models[:1], tmp_path / "out", ["winogrande", "piqa"], data=datasets_folder)
     harness = Harness([], datasets_folder, None, tmp_path / "cache")
@@ -328,8 +328,8 @@ def test_scores_are_the_harness_own_and_the_smooth_ones_agree_with_its_likelihoo
 
 @pytest.mark.torch
 def test_examples_come_before_the_question(datasets_folder: Path, tmp_path: Path) -> None:
-    from mga.benchmarks.harness import Harness
-    from mga.benchmarks.suites import Benchmark
+    from mga.evaluation.harness import Harness
+    from mga.evaluation.suites import Benchmark
 
     harness = Harness([], datasets_folder, None, tmp_path / "cache")
     for name in ("arc_easy", "gsm8k"):
@@ -343,7 +343,7 @@ def test_examples_come_before_the_question(datasets_folder: Path, tmp_path: Path
 
 @pytest.mark.torch
 def test_a_group_is_all_its_tasks(datasets_folder: Path, tmp_path: Path) -> None:
-    from mga.benchmarks.harness import Harness
+    from mga.evaluation.harness import Harness
 
     leaves = [*Harness([], datasets_folder, None, tmp_path)._specifications("mmlu")]
     assert len(leaves) == 57
@@ -356,7 +356,7 @@ def test_own_text_is_scored_and_what_was_asked_is_not_asked_again(
 ) -> None:
     import numpy as np
 
-    from mga.evaluate.scoring import load
+    from mga.scoring.model import load
 
     said: list[str] = []
     out = tmp_path / "out"

@@ -21,15 +21,15 @@ pytest.importorskip("tokenizers")
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mga.budget.count import count
-from mga.budget.pack import pack
-from mga.budget.packed import Packed, open_packed
-from mga.budget.recipe import load_recipe
-from mga.budget.rows import best_fit, cut
-from mga.budget.tokenizer import load_tokenizer
-from mga.cli import app
-from mga.corpus.files import open_corpus
+from mga.cli.main import app
+from mga.data.corpus_files import open_corpus
 from mga.errors import InputError
+from mga.mixture.recipe import load_recipe
+from mga.packing.count import count
+from mga.packing.pack import pack
+from mga.packing.packed import Packed, open_packed
+from mga.packing.rows import best_fit, cut
+from mga.packing.tokenizer import load_tokenizer
 
 WORDS = [a + b + c for a in "bdfgklmn" for b in ("a", "ei", "o", "u") for c in ("lt", "rn", "sk", "ve", "mp", "gra")]
 END = "<|endoftext|>"
@@ -226,7 +226,7 @@ def test_the_same_on_any_number_of_cores_and_when_repeated(work: Path, tmp_path:
 
 def test_killed_and_continued_is_as_if_never_stopped(work: Path, tmp_path: Path) -> None:
     whole = packed(work, tmp_path / "whole", budget=3_000_000)
-    command = [sys.executable, "-m", "mga.cli", "budget", "pack", str(work / "recipe.toml"), "--budget", "3M"]
+    command = [sys.executable, "-m", "mga", "budget", "pack", str(work / "recipe.toml"), "--budget", "3M"]
     command += ["--out", str(tmp_path / "killed"), "--workers", "1"]
     kills = 0
     for shards in (1, 40, 90):
@@ -310,9 +310,9 @@ def test_a_process_that_dies_at_its_start_ends_the_work_in_a_sentence(work: Path
     large, script = tmp_path / "tokenizer.json", tmp_path / "unguarded.py"
     large.write_text((work / "tokenizer.json").read_text() + " " * 200_000)
     script.write_text(
-        "from mga.budget.count import count\n"
-        "from mga.budget.tokenizer import load_tokenizer\n"
-        "from mga.corpus.files import open_corpus\n"
+        "from mga.packing.count import count\n"
+        "from mga.packing.tokenizer import load_tokenizer\n"
+        "from mga.data.corpus_files import open_corpus\n"
         f"count(open_corpus([{str(work / 'originals')!r}]), load_tokenizer({str(large)!r}), 2)\n"  # of any process
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mga.budget.amounts import amount, shown
-from mga.budget.plan import plan, purchases
-from mga.budget.recipe import Strategy, load_recipe, shipped_recipes
-from mga.budget.repetition import effective_tokens
-from mga.cli import app
+from mga.cli.main import app
 from mga.errors import InputError
+from mga.mixture.amounts import amount, shown
+from mga.mixture.plan import plan, purchases
+from mga.mixture.recipe import Strategy, load_recipe, shipped_recipes
+from mga.mixture.repetition import effective_tokens
 
 Printed = dict[str, tuple[str | None, str | None, str | None]]
 """Of each source: weight in %, unique tokens in B, epochs, digit for digit as the paper prints them."""

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from test_budget_pack import SEQUENCE, packed, work  # noqa: F401
 
-from mga.budget.packed import open_packed
+from mga.packing.packed import open_packed
 
 PYTHON = os.environ.get("MGA_TEST_READERS", "")
 pytestmark = [pytest.mark.readers, pytest.mark.skipif(not PYTHON, reason="make test-readers")]

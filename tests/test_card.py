@@ -10,11 +10,11 @@ from huggingface_hub import DatasetCard
 from rich.console import Console
 
 from mga.config import load_config
-from mga.corpus.clean import clean_again, policy_of
+from mga.curation.clean import clean_again, policy_of
 from mga.runs.card import run_card
+from mga.runs.executors.local import expand
 from mga.runs.export import export
-from mga.runs.on_this_machine import expand
-from mga.runs.progress import Progress
+from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
 
 DOCUMENT = "Harbour number {0} was rebuilt slowly. Its masons worked through {0} winters. Nobody counted the seagulls."

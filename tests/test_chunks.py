@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.chunks import chunk, split
 from mga.records import Document
-from mga.words import estimate_tokens, has_words
+from mga.text.chunks import chunk, split
+from mga.text.words import estimate_tokens, has_words
 
 PIECES = [
     "word ",

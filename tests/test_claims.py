@@ -12,12 +12,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from mga.config import ExpandConfig
+from mga.data.outcomes import read_rows
+from mga.data.store import Place, listed
 from mga.expand.shard import ShardStats
-from mga.outcomes import read_rows
 from mga.records import Document, Outcome, Pair, Reformulation
 from mga.runs.claims import Claims
 from mga.runs.run import Run
-from mga.store import Place, listed
 
 
 class Clock:
@@ -50,10 +50,10 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def worker(folder: Place, name: str, clock: Clock) -> Claims:
-    """One that beats only when it is told to, as on a machine of its own."""
+    """One that sends a heartbeat only when it is told to, as on a machine of its own."""
     claims = Claims(folder, lease_s=60, now=clock)
     claims.name = name
-    claims.beat()
+    claims.heartbeat()
     return claims
 
 
@@ -78,11 +78,11 @@ def test_of_many_that_begin_together_each_shard_has_one(folder: Place) -> None:
 
 def test_the_shard_of_a_silent_worker_is_taken_after_the_lease_and_not_before(folder: Place) -> None:
     clock = Clock()
-    silent, beating, watcher = (worker(folder, name, clock) for name in ("silent", "beating", "watcher"))
+    silent, alive, watcher = (worker(folder, name, clock) for name in ("silent", "alive", "watcher"))
     assert silent.take(1)
-    assert beating.take(2)
+    assert alive.take(2)
     for clock.now in (0, 30, 59):
-        beating.beat()
+        alive.heartbeat()
         watcher.look()
         assert not watcher.take(1)
         assert not watcher.take(2)
@@ -95,7 +95,7 @@ def test_the_shard_of_a_silent_worker_is_taken_after_the_lease_and_not_before(fo
 
 
 def test_clocks_that_differ_or_jump_make_nobody_dead_or_immortal(folder: Place) -> None:
-    """A watcher measures with its own clock how long a beat has not changed; what others' clocks say is not read."""
+    """A watcher measures with its own clock how long a heartbeat has not changed; what others' clocks say is not read."""
     ahead, watcher = Clock(), Clock()
     ahead.now = 1e9
     holder, other = worker(folder, "holder", ahead), worker(folder, "other", watcher)
@@ -104,7 +104,7 @@ def test_clocks_that_differ_or_jump_make_nobody_dead_or_immortal(folder: Place) 
     for _ in range(5):
         watcher.now += 50
         ahead.now -= 1e8
-        holder.beat()
+        holder.heartbeat()
         assert not other.take(1)
     watcher.now += 61
     assert other.take(1)

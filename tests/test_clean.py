@@ -1,4 +1,4 @@
-"""Cleaning: model phrases are cut, unusable texts dropped each for its own reason, and ordinary texts left alone."""
+"""Cleaning: boilerplate are cut, unusable texts dropped each for its own reason, and ordinary texts left alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mga.config import CleaningRules, load_config
 from mga.errors import InputError
+from mga.expand.boilerplate import load_phrases, phrases_of
 from mga.expand.clean import Cleaned, clean, cut_phrases
-from mga.expand.patterns import Pattern, Patterns, load_patterns, patterns_toml, read_patterns
-from mga.expand.phrases import load_phrases, phrases_of
+from mga.expand.corpus_boilerplate import Pattern, Patterns, load_patterns, patterns_toml, read_patterns
 from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Reformulation
 
@@ -238,7 +238,7 @@ BROKEN = {
     "too_short": "Martha planted forty kinds of apple behind the mill.",
     "low_coverage": "Turbines convert wind into electric current. Their blades are made from glass fibre, and "
     "engineers check each bolt twice before a tower goes up beside the motorway.",
-    "model_phrases": "Here is the rewritten text: Apples.",
+    "boilerplate": "Here is the rewritten text: Apples.",
 }
 
 
@@ -427,7 +427,7 @@ def test_patterns_leave_what_is_not_in_their_place(orchard: Document, text: str)
 def test_patterns_drop_a_text_whole_and_say_for_which_phrase(orchard: Document, text: str, detail: str) -> None:
     result = clean(orchard, Reformulation(text, 100), CleaningRules(), WITH_PATTERNS)
     assert isinstance(result, Drop)
-    assert (result.reason, result.detail) == ("model_pattern", detail)
+    assert (result.reason, result.detail) == ("corpus_boilerplate", detail)
     assert result.written == Reformulation(text, 100)
 
 

@@ -12,12 +12,12 @@ from loss_folders import WORDS, some_documents, write_losses
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from mga.cli import app
+from mga.cli.main import app
+from mga.collapse.calibration import calibration_figures
+from mga.collapse.kinds import CLASSES, classes_of, clustered, function_words
+from mga.collapse.memorisation import auc, continuation_figures
+from mga.collapse.samples import variety_of
 from mga.errors import InputError
-from mga.evaluate.calibration import calibration_figures
-from mga.evaluate.kinds import CLASSES, classes_of, clustered, function_words
-from mga.evaluate.memorisation import auc, continuation_figures
-from mga.evaluate.own_texts import variety_of
 
 REAL = some_documents(60, 400)
 SYNT = {f"s{i}": text for i, text in enumerate(some_documents(60, 400, 9).values())}
@@ -159,7 +159,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         ((real, real, "--reading", "mean"), "'mean'"),
         ((real, real, "--edges", "a,b"), "--edges"),
         ((real, real, "--seen", "a"), "unseen"),
-        ((real, real, "--real-texts", tmp_path), "both"),
+        ((real, real, "--real-samples", tmp_path), "both"),
     ):
         done = run(*arguments)
         assert isinstance(done.exception, InputError), (arguments, done.output)

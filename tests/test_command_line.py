@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from servers import CHAT, TOKENIZE, ChatServer, status
 
-from mga.cli import main
-from mga.expand.phrases import load_phrases
-from mga.runs import progress
+from mga.cli.main import main
+from mga.expand.boilerplate import load_phrases
+from mga.runs.monitoring import progress
 
 GOOD = "scripted:"
 FLAWED = "scripted:?flaws=0.3"
@@ -48,7 +48,7 @@ Mga = Callable[..., Said]
 
 @pytest.fixture
 def mga(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mga:
-    """Run `mga` with these arguments, from its front door, in this process."""
+    """Run `mga` with these arguments, from its entry point, in this process."""
 
     def command(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["mga", *map(str, arguments)])
@@ -65,7 +65,7 @@ def mga(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def in_a_process(*arguments: object, timeout: float = 30, **environment: str) -> Said:
     """Run `mga` as a process of its own; needed where streams, locks and signals are the subject."""
-    command = [sys.executable, "-m", "mga.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "mga", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | environment)
     return Said(done.returncode, done.stdout, done.stderr)
 
@@ -254,7 +254,7 @@ def test_workers_on_this_machine_and_by_hand_write_what_one_process_writes(
 
 def test_a_run_at_work_is_seen_as_such_and_goes_on_when_its_only_worker_is_killed(tmp_path: Path) -> None:
     given, run = documents(tmp_path / "in.jsonl"), tmp_path / "run"
-    command = [sys.executable, "-m", "mga.cli", "expand", str(given), "--out", str(run), "--engine"]
+    command = [sys.executable, "-m", "mga", "expand", str(given), "--out", str(run), "--engine"]
     first = subprocess.Popen([*command, "scripted:?latency=600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = monotonic() + 20
@@ -577,7 +577,7 @@ def test_folder_without_a_run_is_refused(mga: Mga, tmp_path: Path, command: str)
 
 def test_status_works_where_the_output_is_cut_off(finished: Path) -> None:
     """As with `mga show RUN | head -1`."""
-    command = [sys.executable, "-m", "mga.cli", "show", str(finished), "-n", "12"]
+    command = [sys.executable, "-m", "mga", "show", str(finished), "-n", "12"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()

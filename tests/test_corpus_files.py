@@ -21,11 +21,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.corpus.files import Batch, Corpus, open_corpus, ordered
-from mga.corpus.stage import Counts, Stage, reasons_of
-from mga.corpus.tokens import ngrams_of, tokens_of
+from mga.curation.stage import Counts, Stage, reasons_of
+from mga.data.corpus_files import Batch, Corpus, open_corpus, ordered
 from mga.errors import InputError, StopError
-from mga.words import words
+from mga.text.tokens import ngrams_of, tokens_of
+from mga.text.words import words
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -344,7 +344,7 @@ def test_results_come_in_order_and_the_first_error_ends_it() -> None:
 
 
 def drop_odd(corpus: Corpus, stage: Stage, number: int) -> Counts:
-    """A verb that drops every second row."""
+    """A command that drops every second row."""
 
     def decided() -> Iterator[tuple[Batch, pa.Array, pa.Array]]:
         for batch in corpus.batches(corpus.files[number]):

@@ -21,7 +21,7 @@ import sys
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
-from mga.runs.datatrove import Expand
+from mga.runs.executors.datatrove import Expand
 
 folder, engine, tasks = sys.argv[1], sys.argv[2], int(sys.argv[3])
 excluded = JsonlWriter(f"{folder}/excluded", compression=None)
@@ -104,7 +104,7 @@ def test_a_task_that_is_killed_and_run_again_asks_nothing_twice(tmp_path: Path) 
 
 def test_settings_that_cannot_be_are_refused_before_any_task() -> None:
     from mga.errors import InputError
-    from mga.runs.datatrove import Expand
+    from mga.runs.executors.datatrove import Expand
 
     with pytest.raises(InputError, match="'pairs'"):
         Expand("journal", engine=ENGINE, pairs=0)

@@ -16,11 +16,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mga.corpus.contamination.benchmarks import Benchmarks, read_benchmarks
-from mga.corpus.contamination.decontaminate import SPAN_CHARACTERS, Index, Limits, Match, build_index, find_matches
-from mga.documents import find_files
+from mga.cli.decontaminate import decontaminate
+from mga.curation.contamination.benchmarks import Benchmarks, read_benchmarks
+from mga.curation.contamination.decontaminate import SPAN_CHARACTERS, Index, Limits, Match, build_index, find_matches
+from mga.data.documents import find_files
 from mga.errors import InputError
-from mga.verbs.decontaminate import decontaminate
 
 QUESTION = (
     "A lighthouse keeper on Skerry Rock counts ninety gulls at dawn and loses a third of them by noon; how many stay?"
@@ -51,7 +51,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def verb(*arguments: object) -> Any:
+def run_command(*arguments: object) -> Any:
     app = typer.Typer()
     app.command()(decontaminate)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -271,7 +271,7 @@ def test_a_damaged_line_of_a_benchmark_is_named(tmp_path: Path) -> None:
         read_benchmarks(find_files([str(path)]))
 
 
-# ── the verb ──
+# ── the command ──
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_contaminated_rows_go_to_dropped_with_the_item_and_all_others_stay(
 ) -> None:
     before = files_of(corpus)
     out = tmp_path / "out"
-    done = verb(corpus, "--against", items, "--out", out)
+    done = run_command(corpus, "--against", items, "--out", out)
     assert done.exit_code == 0, done.output
     kept, dropped = (
         pq.read_table(out / "kept" / "corpus" / "a.parquet"),
@@ -330,7 +330,7 @@ def test_contaminated_rows_go_to_dropped_with_the_item_and_all_others_stay(
 
 def test_the_report_names_text_item_and_place(tmp_path: Path, corpus: Path, items: Path) -> None:
     out = tmp_path / "out"
-    done = verb(corpus, "--against", items, "--out", out, "--workers", 2)
+    done = run_command(corpus, "--against", items, "--out", out, "--workers", 2)
     report = [line for path in sorted((out / "contamination").iterdir()) for line in read_lines(path)]
     assert [(line["file"], line["row"], line["id"], line["item"]) for line in report] == [
         ("corpus/a.parquet", 1, "b", "q1"),
@@ -350,7 +350,7 @@ def test_a_long_span_is_shown_by_its_ends(tmp_path: Path) -> None:
     long = " ".join(f"word{i}" for i in range(200))
     data = write_lines(tmp_path / "data.jsonl", [{"text": long}])
     items = write_lines(tmp_path / "items.jsonl", [{"question": long}])
-    verb(data, "--against", items, "--out", tmp_path / "out")
+    run_command(data, "--against", items, "--out", tmp_path / "out")
     (line,) = read_lines(tmp_path / "out" / "contamination" / "00000.jsonl")
     assert line["span"].startswith("word0 ") and line["span"].endswith(" word199")
     assert len(line["span"]) == SPAN_CHARACTERS + len(" … ")
@@ -359,7 +359,7 @@ def test_a_long_span_is_shown_by_its_ends(tmp_path: Path) -> None:
 
 def test_an_audit_writes_what_would_be_removed_and_no_kept(tmp_path: Path, corpus: Path, items: Path) -> None:
     out = tmp_path / "out"
-    assert verb(corpus, "--against", items, "--out", out, "--only-report").exit_code == 0
+    assert run_command(corpus, "--against", items, "--out", out, "--only-report").exit_code == 0
     assert not (out / "kept").exists()
     assert pq.read_table(out / "dropped" / "corpus" / "a.parquet")["id"].to_pylist() == ["b", "d"]
     assert len(read_lines(out / "contamination" / "00000.jsonl")) == 2
@@ -369,16 +369,16 @@ def test_running_twice_changes_nothing_and_other_settings_are_refused(
     tmp_path: Path, corpus: Path, items: Path
 ) -> None:
     out = tmp_path / "out"
-    first = verb(corpus, "--against", items, "--out", out)
+    first = run_command(corpus, "--against", items, "--out", out)
     before = files_of(out)
-    again = verb(corpus, "--against", items, "--out", out)
+    again = run_command(corpus, "--against", items, "--out", out)
     assert (again.exit_code, again.output) == (0, first.output)
     assert files_of(out) == before
-    refused = verb(corpus, "--against", items, "--out", out, "--ngram", 12)
+    refused = run_command(corpus, "--against", items, "--out", out, "--ngram", 12)
     assert isinstance(refused.exception, InputError)
     assert "ngram" in str(refused.exception)
     write_lines(items, [{"question": QUESTION + " More?"}])
-    changed = verb(corpus, "--against", items, "--out", out)
+    changed = run_command(corpus, "--against", items, "--out", out)
     assert isinstance(changed.exception, InputError)
     assert "against" in str(changed.exception)
     assert files_of(out) == before
@@ -390,9 +390,9 @@ def test_a_run_folder_is_read_by_its_kept_texts_and_the_output_is_one(tmp_path: 
     (run / "run.json").write_text("{}")
     pq.write_table(pa.table({"id": ["a", "b"], "text": [PROSE, QUESTION]}), run / "kept" / "00000.parquet")
     first, second = tmp_path / "first", tmp_path / "second"
-    assert verb(run, "--against", items, "--out", first).exit_code == 0
+    assert run_command(run, "--against", items, "--out", first).exit_code == 0
     assert pq.read_table(first / "kept" / "00000.parquet")["id"].to_pylist() == ["a"]
-    assert verb(first, "--against", items, "--out", second).exit_code == 0
+    assert run_command(first, "--against", items, "--out", second).exit_code == 0
     assert json.loads((second / "stage.json").read_bytes())["counts"] == {"rows": 1, "kept": 1, "reasons": {}}
 
 
@@ -402,7 +402,7 @@ def test_several_benchmarks_of_either_kind(tmp_path: Path, corpus: Path, items: 
     nested = pa.array([{"text": ["no", PROSE], "label": ["A", "B"]}])
     pq.write_table(pa.table({"id": ["p"], "choices": nested}), folder / "ferry.parquet")
     out = tmp_path / "out"
-    done = verb(corpus, "--against", items, "--against", folder, "--out", out)
+    done = run_command(corpus, "--against", items, "--against", folder, "--out", out)
     assert done.exit_code == 0, done.output
     found = json.loads((out / "stage.json").read_bytes())["contamination"]["benchmarks"]
     assert found["more/ferry.parquet"] == {"items": 1, "items_hit": 1, "texts": 5}
@@ -422,15 +422,15 @@ def test_mistakes_are_said_in_a_sentence(tmp_path: Path, corpus: Path, items: Pa
         ((corpus, "--against", tmp_path / "absent.jsonl"), "There is no file, folder or match for"),
         ((corpus / "a.parquet", "--against", items, "--text-key", "body"), "a.parquet has no column 'body'"),
     ]:
-        done = verb(*arguments, "--out", tmp_path / "out" / str(len(said)))
+        done = run_command(*arguments, "--out", tmp_path / "out" / str(len(said)))
         assert isinstance(done.exception, InputError)
         assert said in str(done.exception)
 
 
 KILLED = """
 import sys, time, typer
-from mga.corpus import stage
-from mga.verbs.decontaminate import decontaminate
+from mga.curation import stage
+from mga.cli.decontaminate import decontaminate
 real = stage.write_json
 def slow(path, value):
     time.sleep(0.15 if path.parent.name == "parts" else 0)
@@ -446,7 +446,7 @@ def test_killed_and_continued_gives_what_an_undisturbed_run_gives(tmp_path: Path
         rows = [{"id": f"{number}-{i}", "text": f"{PROSE}{QUESTION if i % 7 == 0 else i}"} for i in range(50)]
         write_lines(folder / f"{number}.jsonl", rows)
     whole, out = tmp_path / "whole", tmp_path / "out"
-    assert verb(folder, "--against", items, "--out", whole).exit_code == 0
+    assert run_command(folder, "--against", items, "--out", whole).exit_code == 0
     command = [sys.executable, "-c", KILLED, str(folder), "--against", str(items), "--out", str(out)]
     kills = 0
     for after in (1, 3, 6):
@@ -456,7 +456,7 @@ def test_killed_and_continued_gives_what_an_undisturbed_run_gives(tmp_path: Path
         kills += process.returncode == -signal.SIGKILL
     assert kills == 3
     assert len(list((out / "parts").glob("*.json"))) < 8
-    assert verb(folder, "--against", items, "--out", out).exit_code == 0
+    assert run_command(folder, "--against", items, "--out", out).exit_code == 0
     left, right = files_of(out), files_of(whole)
     for files in left, right:
         record = json.loads(files.pop("stage.json"))

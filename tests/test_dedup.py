@@ -21,17 +21,17 @@ pytest.importorskip("numba")
 
 import numpy as np
 
-from mga.corpus.duplicates.bands import Groups, shared_buckets
-from mga.corpus.duplicates.dedup import Rules
-from mga.corpus.duplicates.dedup import dedup as work
-from mga.corpus.duplicates.minhash import Shingle, band_hashes, banding_for, shingle_sets, shingles_of
-from mga.corpus.duplicates.verify import jaccard
-from mga.corpus.files import open_corpus
-from mga.corpus.stage import Counts
+from mga.cli.dedup import dedup as dedup_command
+from mga.cli.dedup import size_of
+from mga.curation.duplicates.bands import Groups, shared_buckets
+from mga.curation.duplicates.dedup import Rules
+from mga.curation.duplicates.dedup import dedup as work
+from mga.curation.duplicates.minhash import Shingle, band_hashes, banding_for, shingle_sets, shingles_of
+from mga.curation.duplicates.verify import jaccard
+from mga.curation.stage import Counts
+from mga.data.corpus_files import open_corpus
+from mga.data.store import read_json
 from mga.errors import InputError
-from mga.store import read_json
-from mga.verbs.dedup import dedup as verb
-from mga.verbs.dedup import size_of
 
 Row = dict[str, Any]
 SIMILARITIES = (0.3, 0.5, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -424,7 +424,7 @@ def test_running_twice_changes_nothing(tmp_path: Path, texts: Callable[[], str])
         run(path, out=tmp_path / "out", threshold=0.9)
 
 
-PROGRAM = "import typer; from mga.verbs.dedup import dedup; typer.run(dedup)"
+PROGRAM = "import typer; from mga.cli.dedup import dedup; typer.run(dedup)"
 
 
 def test_killed_and_continued_gives_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
@@ -457,13 +457,13 @@ def test_killed_and_continued_gives_what_an_uninterrupted_run_gives(tmp_path: Pa
     assert not (out / ".scratch").exists()
 
 
-# The verb
+# The command
 
 
 @pytest.fixture
 def mga() -> Callable[..., Any]:
     app = typer.Typer()
-    app.command()(verb)
+    app.command()(dedup_command)
     return lambda *given: CliRunner().invoke(app, [str(one) for one in given])
 
 
@@ -503,7 +503,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(
 
 def test_more_texts_than_the_memory_holds_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet(tmp_path / "in.parquet", [{"id": 1, "text": "one"}])
-    monkeypatch.setattr("mga.corpus.duplicates.dedup.BYTES_A_TEXT", 2 << 30)
+    monkeypatch.setattr("mga.curation.duplicates.dedup.BYTES_A_TEXT", 2 << 30)
     with pytest.raises(InputError, match="1 texts need --memory 2561MB at least"):
         run(path, out=tmp_path / "out")
     assert run(path, out=tmp_path / "out", memory=3 << 30).kept == 1

@@ -1,4 +1,4 @@
-"""Diversity: labels and their kinds, what texts share, spread, signs of collapse, and the verb."""
+"""Diversity: labels and their kinds, what texts share, spread, signs of collapse, and the command."""
 
 import random
 import signal
@@ -16,11 +16,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mga import words
-from mga.corpus.diversity import held
-from mga.corpus.diversity.labels import Kinds, kinds_of
-from mga.corpus.diversity.measures import measure
-from mga.corpus.diversity.overlap import (
+from mga.cli.diversity import diversity
+from mga.curation.diversity import held
+from mga.curation.diversity.labels import Kinds, kinds_of
+from mga.curation.diversity.measures import measure
+from mga.curation.diversity.overlap import (
     keyword_coverage,
     keyword_stems,
     new_share,
@@ -28,7 +28,7 @@ from mga.corpus.diversity.overlap import (
     stems_of,
     token_estimates,
 )
-from mga.corpus.diversity.spread import (
+from mga.curation.diversity.spread import (
     HLL_REGISTERS,
     compression_ratio,
     distinct_estimate,
@@ -36,10 +36,10 @@ from mga.corpus.diversity.spread import (
     gram_registers,
     vendi_score,
 )
-from mga.corpus.files import open_corpus
-from mga.corpus.tokens import ngrams_of, tokens_of
+from mga.data.corpus_files import open_corpus
 from mga.errors import InputError
-from mga.verbs.diversity import diversity
+from mga.text import words
+from mga.text.tokens import ngrams_of, tokens_of
 
 APP = typer.Typer()
 APP.command()(diversity)
@@ -298,7 +298,7 @@ def test_clusters_do_not_depend_on_the_order_of_labels() -> None:
 
 
 def test_labels_that_came_after_the_last_leader_join_or_stand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mga.corpus.diversity.labels.LEADERS", 2)
+    monkeypatch.setattr("mga.curation.diversity.labels.LEADERS", 2)
     labels = ["retired fisherman", "proud violinist", "retired fishermen", "devout astronomer"]
     counts = np.array([9, 8, 1, 1])
     texts = array("who")
@@ -459,7 +459,7 @@ def test_a_file_among_the_corpus_is_not_written(runs: dict[str, Path]) -> None:
 
 def test_a_killed_process_leaves_nothing_and_the_same_command_measures(runs: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    code = "import typer; from mga.verbs.diversity import diversity; typer.run(diversity)"
+    code = "import typer; from mga.cli.diversity import diversity; typer.run(diversity)"
     command = [sys.executable, "-c", code, str(runs["diverse"]), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.6)

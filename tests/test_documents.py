@@ -14,9 +14,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mga.documents import find_files, fingerprint
+from mga.data.documents import find_files, fingerprint
+from mga.data.reading import Reader, count_rows, read
 from mga.errors import InputError, StopError
-from mga.reading import Reader, count_rows, read
 from mga.records import Document, Problem, content_id
 
 FIRST = b'{"id": "first", "text": "The first good row."}\n'

@@ -30,7 +30,7 @@ def model() -> Path:
 
 
 def mga(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mga.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "mga", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
 
 
@@ -123,7 +123,7 @@ def test_a_finished_run_asks_nothing_when_it_is_continued(run: Path) -> None:
 
 def test_the_tokenizer_made_from_its_vocabulary_gives_llama_cpps_ids(model: Path) -> None:
     pytest.importorskip("tokenizers")
-    from mga.budget.tokenizer import load_tokenizer
+    from mga.packing.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(str(model))
     assert (tokenizer.vocabulary, tokenizer.separator_token) == (49152, "<|endoftext|>")

@@ -10,9 +10,9 @@ import pytest
 from bert_folder import LONGEST, make_bert
 from servers import ChatServer, body, status
 
-from mga.corpus.diversity.measures import measure
-from mga.corpus.diversity.spread import vendi_score
-from mga.corpus.files import open_corpus
+from mga.curation.diversity.measures import measure
+from mga.curation.diversity.spread import vendi_score
+from mga.data.corpus_files import open_corpus
 from mga.embedders.bert import BertEmbedder, unit
 from mga.embedders.choose import choose_embedder
 from mga.errors import InputError, StopError

@@ -1,4 +1,4 @@
-"""Folders that a verb on whole corpora has written are shown, told of and exported as runs are."""
+"""Folders that a command on whole corpora has written are shown, told of and exported as runs are."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from mga.cli import main
+from mga.cli.main import main
 from mga.config import load_config
-from mga.corpus.clean import clean_again, policy_of
-from mga.corpus.files import Batch, open_corpus
-from mga.corpus.stage import Stage, reasons_of
-from mga.runs.on_this_machine import expand
-from mga.runs.progress import Progress
+from mga.curation.clean import clean_again, policy_of
+from mga.curation.stage import Stage, reasons_of
+from mga.data.corpus_files import Batch, open_corpus
+from mga.runs.executors.local import expand
+from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
 
 DOCUMENT = (
@@ -43,7 +43,7 @@ Mga = Callable[..., Said]
 
 @pytest.fixture
 def mga(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mga:
-    """Run `mga` with these arguments, from its front door, in this process."""
+    """Run `mga` with these arguments, from its entry point, in this process."""
     monkeypatch.setenv("COLUMNS", "300")
 
     def command(*arguments: object) -> Said:

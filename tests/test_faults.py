@@ -418,7 +418,7 @@ def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_the_background(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mga.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "mga", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -434,7 +434,7 @@ class OwnServers:
         return in_the_background(*self.arguments)
 
     def log(self, server: int) -> str:
-        path = self.run / "logs" / "writer" / f"server-{server}.log"
+        path = self.run / "logs" / "generator" / f"server-{server}.log"
         return path.read_text() if path.exists() else ""
 
     def processes(self, server: int) -> list[int]:
@@ -537,7 +537,7 @@ def test_ctrl_c_leaves_no_server(own: OwnServers, moment: str, monkeypatch: pyte
     assert own.left() == []
     assert "Traceback" not in said
     assert moment == "while they load" or said.strip().splitlines()[-1].startswith("mga: Stopped.")
-    assert sorted(path.name for path in (own.run / "logs" / "writer").iterdir()) == ["server-0.log", "server-1.log"]
+    assert sorted(path.name for path in (own.run / "logs" / "generator").iterdir()) == ["server-0.log", "server-1.log"]
     assert "serve tiny" in own.log(0)
 
 

@@ -17,7 +17,7 @@ from mga.expand.flow import Kit, expand_document
 from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
 from mga.records import Document, Outcome, Pair, Reformulation, Verdict
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 Answer = str | Exception
 Ask = Callable[[Request], Awaitable[Reply]]
@@ -152,7 +152,7 @@ def test_a_score_at_the_least_score_is_kept(orchard: Document) -> None:
 
 
 def test_writing_and_judging_may_be_done_by_two_engines(orchard: Document) -> None:
-    asked: dict[str, set[str]] = {"writer": set(), "judge": set()}
+    asked: dict[str, set[str]] = {"generator": set(), "judge": set()}
 
     def noting(name: str) -> Ask:
         async def ask(request: Request) -> Reply:
@@ -161,8 +161,8 @@ def test_writing_and_judging_may_be_done_by_two_engines(orchard: Document) -> No
 
         return ask
 
-    expand(orchard, noting("writer"), noting("judge"))
-    assert asked == {"writer": {"pairs", "reformulate"}, "judge": {"judge"}}
+    expand(orchard, noting("generator"), noting("judge"))
+    assert asked == {"generator": {"pairs", "reformulate"}, "judge": {"judge"}}
 
 
 def test_all_requests_of_a_document_belong_together(orchard: Document) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mga.cli import app
+from mga.cli.main import app
 from mga.errors import InputError
 
 WORDS = [f"{a}{b}" for a in ("har", "vel", "mon", "tir", "sa", "ou", "pel") for b in ("vest", "lo", "tic", "ran", "um")]
@@ -29,7 +29,7 @@ def corpus(path: Path, documents: int, words: int, kinds: str = "ab") -> Path:
 
 def test_detectors_are_ordered_by_how_well_they_tell() -> None:
     pytest.importorskip("numba")
-    from mga.evaluate.detectors import table_of
+    from mga.collapse.generations.detectors import table_of
 
     cases = [
         {
@@ -54,7 +54,7 @@ def test_detectors_are_ordered_by_how_well_they_tell() -> None:
 
 def test_cases_are_compared_within_their_seed_and_the_interval_is_over_seeds() -> None:
     pytest.importorskip("numba")
-    from mga.evaluate.detectors import table_of
+    from mga.collapse.generations.detectors import table_of
 
     def seed(number: int, collapsed: list[float], healthy: list[float]) -> list[dict[str, Any]]:
         return [
@@ -76,9 +76,9 @@ def test_cases_are_compared_within_their_seed_and_the_interval_is_over_seeds() -
 @pytest.mark.torch
 def test_models_learn_from_each_other_and_are_judged(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from mga.corpus.files import open_corpus
-    from mga.evaluate.generations import Plan, collapse_on_purpose
-    from mga.evaluate.table import generations_report
+    from mga.collapse.generations.generations import Plan, collapse_on_purpose
+    from mga.collapse.table import generations_report
+    from mga.data.corpus_files import open_corpus
 
     docs = open_corpus([corpus(tmp_path / "docs.jsonl", 60, 900)])
     out = tmp_path / "out"
@@ -107,8 +107,8 @@ def test_models_learn_from_each_other_and_are_judged(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_models_expand_passages_into_other_genres_and_more_seeds_can_be_asked_for(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from mga.corpus.files import open_corpus
-    from mga.evaluate.generations import Plan, collapse_on_purpose
+    from mga.collapse.generations.generations import Plan, collapse_on_purpose
+    from mga.data.corpus_files import open_corpus
 
     docs = open_corpus([corpus(tmp_path / "docs.jsonl", 60, 900, "abc")])
     out = tmp_path / "out"

@@ -15,7 +15,7 @@ from mga.engines.engine import Reply, Request, Token
 from mga.expand.judge import SCHEMA, expected_score, is_judged, judge, parse_verdict
 from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Reformulation, Verdict, content_id
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 REWRITE = Reformulation("Martha's apples, retold.", 9, "Here is the rewrite: ", "")
 

@@ -10,7 +10,7 @@ import mga
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = ["errors", "events", "records", "words", "engine_uri", "wheel", "prompts", "config", "documents", "reading"]
 ORDER += ["chunks", "store", "outcomes", "engines", "embedders", "expand", "runs", "planning", "corpus", "budget"]
-ORDER += ["pretrain", "evaluate", "benchmarks", "study", "toolmodel", "report", "lab", "verbs", "cli"]
+ORDER += ["pretrain", "evaluate", "benchmarks", "study", "toolmodel", "report", "lab", "commands", "cli"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 
@@ -65,11 +65,11 @@ def test_engines_know_nothing_of_documents() -> None:
     seen = {i for name, imported in GRAPH.items() if room(name) == "engines" for i in imported}
     assert seen
     forbidden = (
-        "mga.documents",
-        "mga.reading",
-        "mga.outcomes",
-        "mga.chunks",
-        "mga.store",
+        "mga.data.documents",
+        "mga.data.reading",
+        "mga.data.outcomes",
+        "mga.text.chunks",
+        "mga.data.store",
         "mga.records.Document",
         "mga.records.Outcome",
     )
@@ -83,8 +83,8 @@ def test_init_files_stay_empty() -> None:
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
-    code = "import sys, mga.cli; print(*sys.modules)"
+    code = "import sys, mga.cli.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = set(done.stdout.split())
-    assert "mga.cli" in loaded
+    assert "mga.cli.main" in loaded
     assert sorted(HEAVY & loaded) == []

@@ -13,7 +13,7 @@ import pytest
 from model_folders import CONTEXT, make_tiny, tiny_folder
 from typer.testing import CliRunner
 
-from mga.cli import app
+from mga.cli.main import app
 from mga.errors import InputError
 
 pytestmark = pytest.mark.torch
@@ -117,7 +117,7 @@ def test_other_architectures(tmp_path: Path, kind: str) -> None:
 def test_killed_half_way_it_ends_as_if_never_killed(tmp_path: Path) -> None:
     many = {f"{name}-{i}": f"{i} {text}" for i in range(700) for name, text in TEXTS.items()}
     docs = corpus(tmp_path, many)
-    command = [sys.executable, "-m", "mga.cli", "losses", str(tiny_folder()), str(docs), "--out"]
+    command = [sys.executable, "-m", "mga", "losses", str(tiny_folder()), str(docs), "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "killed" / "documents").glob("*.parquet")) and time.monotonic() < deadline:
@@ -154,7 +154,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         assert message in str(done.exception), done.exception
 
 
-def test_own_texts_are_drawn_again_alike_and_compared(tmp_path: Path) -> None:
+def test_samples_are_drawn_again_alike_and_compared(tmp_path: Path) -> None:
     docs = corpus(tmp_path, {f"{name}{i}": f"{i} {text}" for i in range(12) for name, text in TEXTS.items()})
     flags = ("--prompt", 16, "--tokens", 40, "--limit", 24)
     for name in ("a", "b"):
@@ -169,7 +169,7 @@ def test_own_texts_are_drawn_again_alike_and_compared(tmp_path: Path) -> None:
     for name in ("m", "n"):
         assert run("losses", tiny_folder(), docs, "--out", tmp_path / name).exit_code == 0
     out = tmp_path / "figures.json"
-    texts = ("--real-texts", tmp_path / "a", "--synt-texts", tmp_path / "b", "--out", out)
+    texts = ("--real-samples", tmp_path / "a", "--synt-samples", tmp_path / "b", "--out", out)
     done = run("collapse", tmp_path / "m", tmp_path / "n", *texts)
     assert done.exit_code == 0, done.output
     figures = json.loads(out.read_text())["texts"]

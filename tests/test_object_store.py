@@ -61,7 +61,7 @@ def results(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def started(folder: Path, name: str, latency: float, **environment: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "mga.cli", "expand", f"{URL}/in", "--out", f"{URL}/{name}"]
+    command = [sys.executable, "-m", "mga", "expand", f"{URL}/in", "--out", f"{URL}/{name}"]
     command += [str(each) for each in more(folder, latency)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment

@@ -15,7 +15,7 @@ from mga.errors import InputError, TryAgainError
 from mga.expand.pairs import near_identical, pair_schema, parse_pairs, propose_pairs
 from mga.expand.recipe import Recipe
 from mga.records import Document, Drop, Pair
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 FABLE, LETTER = Pair("a fable", "choir singers"), Pair("an open letter", "night nurses")
 TWO = {"genre_1": FABLE.genre, "audience_1": FABLE.audience, "genre_2": LETTER.genre, "audience_2": LETTER.audience}

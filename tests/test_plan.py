@@ -1,4 +1,4 @@
-"""Plans: the simulated fleet, the size of a corpus from a sample, and the verb against runs that were really made."""
+"""Plans: the simulated fleet, the size of a corpus from a sample, and the command against runs that were really made."""
 
 import gzip
 import math
@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mga import cli
-from mga.documents import find_files
+from mga.cli.main import main as cli
+from mga.data.documents import find_files
 from mga.errors import InputError
 from mga.expand.shard import Cut
 from mga.planning import corpus_size, simulation
@@ -25,7 +25,7 @@ from mga.planning.corpus_size import Figure, measure_corpus, ratio, stated_corpu
 from mga.planning.forecast import bounds, forecast, forecast_for, work_of
 from mga.planning.measured import Demand, measured
 from mga.planning.simulation import Fleet, Job, shard_rows, simulate
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 PAPER = ["--tokens", "195B", "--documents", "190168005", "--judge", "none"]
 WORDS = ["orchard", "harvest", "cider", "barrel", "frost", "blossom", "mill", "quince", "grafted", "spring"]
@@ -185,7 +185,7 @@ def test_the_range_of_a_ratio_holds_the_truth() -> None:
     assert 270 <= held <= 297
 
 
-# The verb
+# The command
 
 
 def expand(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, *more: object) -> None:
@@ -290,9 +290,9 @@ def test_uncertain_work_gives_uncertain_hours() -> None:
         (["--gpus", 8, "--tokens-per-second", 10, "--tokens", "5B"], "by both --tokens and --documents"),
         (
             ["--gpus", 8, "--tokens-per-second", 10, "--tokens", "five", "--documents", 3],
-            "--tokens 'five' is no number",
+            "--tokens 'five' is not a number",
         ),
-        (["--gpus", 8, "--tokens-per-second", 10, "--tokens", "5B", "--documents", "nan"], "'nan' is no number"),
+        (["--gpus", 8, "--tokens-per-second", 10, "--tokens", "5B", "--documents", "nan"], "'nan' is not a number"),
         (["--gpus", 8, "--measured", "nowhere", *PAPER[:4]], "holds no run"),
         (["--gpus", 8, "--measured", "nowhere", *PAPER], "leave out --config, --pairs and --judge"),
         (["--hours", 0.02, "--tokens-per-second", 10, *PAPER], "No number of GPUs"),

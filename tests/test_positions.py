@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mga.collapse.histogram import position_figures
+from mga.collapse.positions import READINGS, Rule, first_anomalies, normalised
 from mga.errors import InputError
-from mga.evaluate.histogram import position_figures
-from mga.evaluate.positions import READINGS, Rule, first_anomalies, normalised
 
 LENGTH = 1000
 

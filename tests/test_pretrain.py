@@ -75,9 +75,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some texts packed into sequences of 32 tokens, a tenth of the documents held out."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from mga.budget.pack import pack
-    from mga.budget.recipe import load_recipe
-    from mga.budget.tokenizer import load_tokenizer
+    from mga.mixture.recipe import load_recipe
+    from mga.packing.pack import pack
+    from mga.packing.tokenizer import load_tokenizer
 
     folder = tmp_path_factory.mktemp("packed")
     texts = [f"{a} {b} the {c} and {a} was {b} of {c}." for a in WORDS for b in WORDS for c in WORDS]
@@ -155,7 +155,7 @@ def test_the_loss_falls_and_is_that_of_the_checkpoint(packed: Path, undisturbed:
     import torch
     import transformers
 
-    from mga.budget.packed import open_packed
+    from mga.packing.packed import open_packed
 
     lines = lines_of(undisturbed)
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -175,7 +175,7 @@ def test_the_loss_falls_and_is_that_of_the_checkpoint(packed: Path, undisturbed:
 
 @pytest.mark.torch
 def test_a_checkpoint_opens_with_its_tokenizer(undisturbed: Path) -> None:
-    from mga.evaluate.scoring import load
+    from mga.scoring.model import load
 
     scorer = load(str(undisturbed / "checkpoints" / "step-0000012"))
     ids = scorer.encode("the river and the stone").ids
@@ -188,7 +188,7 @@ def test_killed_and_continued_is_bit_for_bit_the_same(packed: Path, undisturbed:
     out, file = tmp_path / "run", tmp_path / "config.toml"
     values = settings(packed, checkpoints={"states": "all"})
     file.write_text(toml(values))
-    command = [sys.executable, "-m", "mga.cli", "pretrain", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "mga", "pretrain", str(file), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
@@ -237,7 +237,7 @@ def test_two_processes_have_the_curve_of_one(packed: Path, undisturbed: Path, tm
     command = [
         sys.executable,
         "-m",
-        "mga.cli",
+        "mga.cli.main",
         "pretrain",
         str(file),
         "--out",
@@ -285,7 +285,7 @@ def test_no_token_sees_another_document_where_they_are_masked(packed: Path) -> N
     import torch
     import transformers
 
-    from mga.budget.packed import open_packed
+    from mga.packing.packed import open_packed
     from mga.pretrain.data import IGNORED, read_batch
     from mga.pretrain.model import llama_config
 

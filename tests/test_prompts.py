@@ -25,7 +25,7 @@ from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
 from mga.prompts.library import VARIANTS, Prompt, as_data, load
 from mga.records import Document, Pair, Reformulation
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
 

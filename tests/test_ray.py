@@ -66,7 +66,7 @@ def results(run: Path) -> dict[str, bytes]:
 
 
 def started(given: tuple[object, ...], run: Path, cluster: str, latency: float) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "mga.cli", "expand", *map(str, given), "--out", str(run)]
+    command = [sys.executable, "-m", "mga", "expand", *map(str, given), "--out", str(run)]
     command += ["--engine", f"{ENGINE}&latency={latency}", "--on", f"ray:{cluster}", "--workers", "2"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -86,7 +86,7 @@ def command(name: str, tmp_path: Path, engine: str = "") -> list[str]:
     settings.write_text(SETTINGS)
     script.write_text(LLAMACPP)
     engine = (engine or engines()[name]).replace("{script}", str(script)).replace("{gguf}", str(fetch("smollm2-135m")))
-    expand = [sys.executable, "-m", "mga.cli", "expand", str(given), "--config", str(settings)]
+    expand = [sys.executable, "-m", "mga", "expand", str(given), "--config", str(settings)]
     return [*expand, "--out", str(tmp_path / "run"), "--engine", engine]
 
 
@@ -145,8 +145,17 @@ def test_vllm_opens_what_mga_has_quantized(tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": str(i), "text": f"{i}. {TEXTS[i % 2]}"}) + "\n" for i in range(12)))
     made = tmp_path / "w8a8"
-    quantize = [sys.executable, "-m", "mga.cli", "tool", "quantize", model(), "--scheme", "w8a8", "--accept-worse"]
-    quantize += ["--calibration", str(texts), "--calibrating", "6", "--comparing", "3", "--longest", "128"]
+    quantize = [sys.executable, "-m", "mga", "tool", "quantize", model(), "--scheme", "w8a8", "--accept-worse"]
+    quantize += [
+        "--calibration",
+        str(texts),
+        "--calibration-samples",
+        "6",
+        "--eval-samples",
+        "3",
+        "--max-seq-len",
+        "128",
+    ]
     done = subprocess.run([*quantize, "--out", str(made)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     folder = json.loads((made / "quantization.json").read_text())["result"]["file"]
@@ -156,6 +165,6 @@ def test_vllm_opens_what_mga_has_quantized(tmp_path: Path) -> None:
     stats = json.loads((tmp_path / "run" / "stats.json").read_text())
     assert sum(stats["outcomes"].values()) == 4
     assert stats["outcomes"].get("failed", 0) == 0
-    log = (tmp_path / "run" / "logs" / "writer" / "server-0.log").read_text()
+    log = (tmp_path / "run" / "logs" / "generator" / "server-0.log").read_text()
     assert "Int8ScaledMMLinearKernel for CompressedTensorsW8A8Int8" in log, "not multiplied with 8 bits"
     assert not left_over(tmp_path)

@@ -22,18 +22,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mga.cli.clean import clean
 from mga.config import CleaningRules, load_config
-from mga.corpus.clean import NOT_BY_RULES, Policy, by_document, clean_again, decided, policy_of
-from mga.corpus.files import open_corpus
+from mga.curation.clean import NOT_BY_RULES, Policy, by_document, clean_again, decided, policy_of
+from mga.data.corpus_files import open_corpus
+from mga.data.outcomes import KEPT_SCHEMA, write_rows
 from mga.errors import InputError
+from mga.expand.boilerplate import load_phrases
 from mga.expand.judge import is_judged
-from mga.expand.phrases import load_phrases
-from mga.outcomes import KEPT_SCHEMA, write_rows
 from mga.records import Document
-from mga.runs.on_this_machine import expand
-from mga.runs.progress import Progress
+from mga.runs.executors.local import expand
+from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
-from mga.verbs.clean import clean
 
 SENTENCES = {
     "en": "Harbour {0} was rebuilt slowly after the storm by masons from the northern quarry town. ",
@@ -216,7 +216,7 @@ BODY = "Martha walked her orchard by lantern light, and forty kinds of apple tre
 
 def row(text: str, head: str = "", tail: str = "", **more: Any) -> dict[str, Any]:
     empty = dict.fromkeys(KEPT_SCHEMA.names)
-    parts = {"id": "ab" * 16, "text": text, "cut_head": head or None, "cut_tail": tail or None}
+    parts = {"id": "ab" * 16, "text": text, "stripped_prefix": head or None, "stripped_suffix": tail or None}
     return empty | parts | {"n_tokens": 40, "score": 4, "raw_text": BODY, "source_id": "a", **more}
 
 
@@ -226,7 +226,7 @@ def decide(given_row: dict[str, Any], rules: CleaningRules, min_score: int = 3) 
 
 
 def whole(given_row: dict[str, Any]) -> str:
-    return (given_row["cut_head"] or "") + given_row["text"] + (given_row["cut_tail"] or "")
+    return (given_row["stripped_prefix"] or "") + given_row["text"] + (given_row["stripped_suffix"] or "")
 
 
 def test_other_phrases_cut_anew_and_the_score_stays(tmp_path: Path) -> None:
@@ -236,17 +236,21 @@ def test_other_phrases_cut_anew_and_the_score_stays(tmp_path: Path) -> None:
     now = decide(row(BODY.strip(), "Sure! Here is the text:\n\n", "\n\nI hope this helps!"), rules)
     assert now["reason"] is None
     assert now["text"] == "Sure! Here is the text:\n\n" + BODY.strip() + "\n\nI hope this helps!"
-    assert (now["cut_head"], now["cut_tail"], now["score"]) == (None, None, 4)
+    assert (now["stripped_prefix"], now["stripped_suffix"], now["score"]) == (None, None, 4)
     assert now["n_tokens"] > 40
     other = decide(row("Hark: " + BODY.strip()), rules)
-    assert (other["text"], other["cut_head"], other["score"]) == (BODY.strip(), "Hark: ", 4)
+    assert (other["text"], other["stripped_prefix"], other["score"]) == (BODY.strip(), "Hark: ", 4)
     assert other["n_tokens"] < 40
 
 
 def test_a_row_that_a_rule_drops_holds_the_whole_reply_and_its_verdict() -> None:
     now = decide(row(BODY.strip(), "Sure! Here is the text:\n\n"), CleaningRules(min_words=500))
     assert (now["reason"], now["detail"]) == ("too_short", "20 words")
-    assert (now["text"], now["cut_head"], now["score"]) == ("Sure! Here is the text:\n\n" + BODY.strip(), None, 4)
+    assert (now["text"], now["stripped_prefix"], now["score"]) == (
+        "Sure! Here is the text:\n\n" + BODY.strip(),
+        None,
+        4,
+    )
 
 
 @given(
@@ -264,14 +268,14 @@ def test_cleaning_a_row_again_keeps_the_reply_and_settles(head: str, body: str, 
     assert [twice[name] for name in KEPT_SCHEMA.names] == [once[name] for name in KEPT_SCHEMA.names]
 
 
-# ── the verb ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the command ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(clean)
 
 
 def said(*arguments: object) -> str:
-    """What the verb printed. Its errors are raised."""
+    """What the command printed. Its errors are raised."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -392,7 +396,7 @@ def test_a_run_that_lacks_rows_is_refused(judged: Path, tmp_path: Path, workers:
 
 
 def start(run: Path, out: Path) -> subprocess.Popen[bytes]:
-    code = "import typer; from mga.verbs.clean import clean; typer.run(clean)"
+    code = "import typer; from mga.cli.clean import clean; typer.run(clean)"
     command = [sys.executable, "-c", code, str(run), "--out", str(out), "--workers", "2", "--min-words", "110"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

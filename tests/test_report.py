@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mga.cli import main
+from mga.cli.main import main
 from mga.config import load_config
-from mga.corpus.clean import clean_again, policy_of
+from mga.curation.clean import clean_again, policy_of
+from mga.data.store import place, read, write_atomically
 from mga.expand.shard import ShardStats
 from mga.report import scan as scanning
 from mga.report.blocks import Label, Points, Section
@@ -33,11 +34,10 @@ from mga.report.page import page
 from mga.report.recipe import recipe
 from mga.report.scan import scan
 from mga.report.source import sources_of
-from mga.runs.on_this_machine import expand
-from mga.runs.progress import Progress
+from mga.runs.executors.local import expand
+from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
-from mga.store import place, read, write_atomically
-from mga.words import keywords, spans, stem
+from mga.text.words import keywords, spans, stem
 
 TOOLS = Path(__file__).parent.parent / "tools" / "plot"
 ASSETS = Path(__file__).parent.parent / "src" / "mga" / "report" / "assets"
@@ -55,7 +55,7 @@ Mga = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def mga(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mga:
-    """Run `mga` with these arguments, from its front door, in this process: exit code, output, errors."""
+    """Run `mga` with these arguments, from its entry point, in this process: exit code, output, errors."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mga", *map(str, arguments)])
@@ -323,7 +323,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
             some = pa.table(columns).slice(shard * rows // 4, rows // 4)
             pq.write_table(some, folder / part / f"{shard:05}.parquet", compression="zstd", row_group_size=500)
     counts = {"rows": 12_000, "kept": 10_000, "reasons": {"near_duplicate": 2_000}}
-    (folder / "stage.json").write_text(json.dumps({"verb": "dedup", "settings": {}, "counts": counts}))
+    (folder / "stage.json").write_text(json.dumps({"command": "dedup", "settings": {}, "counts": counts}))
     return folder
 
 
@@ -340,7 +340,7 @@ def test_a_page_of_nothing_but_markup_fits_too(mga: Mga, tmp_path: Path) -> None
     rows = [{"id": f"{i}", "text": f"{i}" + "<>&" * 10_000, "raw_text": f"{i}" + "<b>" * 10_000} for i in range(300)]
     (tmp_path / "kept" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     counts = {"rows": 300, "kept": 300, "reasons": {}}
-    (tmp_path / "stage.json").write_text(json.dumps({"verb": "dedup", "settings": {}, "counts": counts}))
+    (tmp_path / "stage.json").write_text(json.dumps({"command": "dedup", "settings": {}, "counts": counts}))
     assert mga("report", tmp_path)[0] == 0
     assert (tmp_path / "report.html").stat().st_size < MOST_BYTES
 

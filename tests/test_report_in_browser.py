@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_lab import embedder, finished
+from test_prompt_comparison import embedder, finished
 from test_report import expanded
 from test_report_models import figures_of, generations_of, hostile
 
@@ -29,7 +29,7 @@ def chromium(pages: dict[str, Path]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> dict[str, Path]:
-    """The page of a run with hostile documents, of two runs, of a laboratory, of models compared on hostile texts."""
+    """The page of a run with hostile documents, of two runs, of a prompt comparison, of models compared on hostile texts."""
     from mga.report.report import report
 
     folder = tmp_path_factory.mktemp("browser")
@@ -111,12 +111,12 @@ def test_models_compared_are_drawn_and_their_texts_are_only_text(chromium: Any, 
     assert opened.said == []
 
 
-def test_the_map_of_a_laboratory_names_its_points(chromium: Any, pages: dict[str, Path]) -> None:
+def test_the_map_of_a_comparison_names_its_points(chromium: Any, pages: dict[str, Path]) -> None:
     opened = Opened(chromium, pages["lab"])
-    titles = opened.page.locator("#lab-map .chart svg title").all_text_contents()
+    titles = opened.page.locator("#comparison-map .chart svg title").all_text_contents()
     assert len({title for title in titles if title.startswith("originals: ")}) == 6
     assert any(title.startswith("ballad_of_two: ") for title in titles)
-    legend = opened.texts("#lab-map .legend li")
+    legend = opened.texts("#comparison-map .legend li")
     assert legend == ["originals", "strict", "ballad_of_two", "wiki"]
 
 

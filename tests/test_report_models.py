@@ -12,7 +12,7 @@ from test_collapse import FILES, base, late
 from test_collapse import run as run_collapse
 from test_report import HOSTILE, MOST_BYTES, Mga, block, expanded, mga, parsed, tables
 
-from mga.evaluate.detectors import table_of
+from mga.collapse.generations.detectors import table_of
 
 __all__ = ["mga"]  # the fixture
 
@@ -164,7 +164,7 @@ def test_what_has_no_page_is_refused_in_a_sentence(mga: Mga, compared: Path, tmp
     (tmp_path / "cut.json").write_bytes(compared.read_bytes()[:1000])
     (tmp_path / "newer.json").write_bytes(compared.read_bytes().replace(b'"version": 1', b'"version": 2'))
     (tmp_path / "unfinished").mkdir()
-    (tmp_path / "unfinished" / "lab.json").write_text("{}")
+    (tmp_path / "unfinished" / "prompt-comparison.json").write_text("{}")
     for arguments, said in (
         ([tmp_path / "other.json"], "holds no figures"),
         ([tmp_path / "list.json"], "is not of mga"),

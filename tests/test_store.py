@@ -5,10 +5,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, read_rows, shard_files, write_rows
+from mga.data.store import read_json, write_atomically, write_json
 from mga.errors import InputError, StopError
-from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, read_rows, shard_files, write_rows
 from mga.records import Document, Drop, Outcome, Pair, Reformulation, Verdict
-from mga.store import read_json, write_atomically, write_json
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def rows(outcome: Outcome, n: int = 1) -> list[dict[str, object]]:
 def test_a_kept_row_holds_text_lineage_and_the_whole_reply(kept: Outcome) -> None:
     (row,) = rows(kept)
     assert row["text"] == "The text itself."
-    assert row["cut_head"] + row["text"] + row["cut_tail"] == (
+    assert row["stripped_prefix"] + row["text"] + row["stripped_suffix"] == (
         "Here is the rewrite: The text itself.\n\nI hope this helps!"
     )
     assert (row["source_id"], row["chunk_id"], row["raw_text"]) == ("orchard", "orchard#0", kept.document.text)
@@ -35,12 +35,22 @@ def test_a_kept_row_holds_text_lineage_and_the_whole_reply(kept: Outcome) -> Non
 def test_a_dropped_row_holds_its_reason_and_what_was_written(kept: Outcome) -> None:
     (row,) = rows(kept.dropped(Drop("low_score", "score 2 is below 3")))
     assert (row["reason"], row["detail"], row["text"]) == ("low_score", "score 2 is below 3", "The text itself.")
-    assert (row["cut_head"], row["cut_tail"]) == ("Here is the rewrite: ", "\n\nI hope this helps!")
+    assert (row["stripped_prefix"], row["stripped_suffix"]) == ("Here is the rewrite: ", "\n\nI hope this helps!")
 
 
 def test_an_outcome_without_anything_written_is_a_row_of_nulls(orchard: Document) -> None:
     (row,) = rows(Outcome(orchard, 3, "failed", reason="engine_gave_up", detail="busy"))
-    empty = ("text", "genre", "audience", "score", "score_reason", "expected_score", "n_tokens", "cut_head", "cut_tail")
+    empty = (
+        "text",
+        "genre",
+        "audience",
+        "score",
+        "score_reason",
+        "expected_score",
+        "n_tokens",
+        "stripped_prefix",
+        "stripped_suffix",
+    )
     assert [row[name] for name in empty] == [None] * len(empty)
     assert row.keys() == set(DROPPED_SCHEMA.names)
 
@@ -60,7 +70,9 @@ def test_odd_texts_are_stored_unchanged(tmp_path: Path, text: str) -> None:
     outcome = Outcome(Document(text[:50], text, "0:0"), 0, "kept", Pair(text, text), Reformulation(text, 1, text, text))
     write_rows(tmp_path / "0.parquet", rows(outcome), KEPT_SCHEMA)
     (row,) = read_rows(tmp_path)
-    assert [row[name] for name in ("text", "raw_text", "genre", "audience", "cut_head", "cut_tail")] == [text] * 6
+    assert [row[name] for name in ("text", "raw_text", "genre", "audience", "stripped_prefix", "stripped_suffix")] == [
+        text
+    ] * 6
 
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path, kept: Outcome) -> None:

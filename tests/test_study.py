@@ -12,9 +12,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from mga.collapse.intervals import interval
+from mga.data.store import read_json
 from mga.errors import InputError
-from mga.evaluate.intervals import interval
-from mga.store import read_json
 from mga.study.compare import curves, differences, lower_is_better, reading
 from mga.study.settings import StudySettings, load_study
 
@@ -135,7 +135,7 @@ def test_nothing_is_claimed_of_two_seeds_or_of_an_interval_with_zero() -> None:
     noisy = [row("a", s, 0.5) for s in range(3)] + [row("b", s, v) for s, v in enumerate((0.4, 0.5, 0.7))]
     (found,) = differences(noisy, "a")
     assert found["says"] == "open"
-    assert "cannot be told: own acc" in reading([found], ["a", "b"])[0]
+    assert "inconclusive: own acc" in reading([found], ["a", "b"])[0]
 
 
 def test_curves_are_means_over_the_seeds_that_came_so_far() -> None:
@@ -166,7 +166,7 @@ def test_wrong_settings_are_named(folder: Path, tmp_path: Path, old: str, new: s
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     places = [f"--source={name}={folder / name}.jsonl" for name in ("good", "other", "rewrites")]
-    return [sys.executable, "-m", "mga.cli", "study", str(folder / "study.toml"), "--out", str(out), *places, *more]
+    return [sys.executable, "-m", "mga", "study", str(folder / "study.toml"), "--out", str(out), *places, *more]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_study_that_was_killed_goes_on_to_its_end(whole: Path) -> None:
 
 @pytest.mark.torch
 def test_nothing_held_out_is_trained_on_and_strategies_share_it(whole: Path) -> None:
-    from mga.budget.packed import open_packed
+    from mga.packing.packed import open_packed
 
     for seed in (0, 1):
         lines = (whole / "held-out" / f"{seed}.jsonl").read_bytes().splitlines()
@@ -239,7 +239,7 @@ def test_another_study_in_the_folder_is_refused(folder: Path, whole: Path) -> No
 
 @pytest.mark.torch
 def test_the_plan_counts_operations_and_hours(folder: Path, tmp_path: Path) -> None:
-    from mga.cli import app
+    from mga.cli.main import app
 
     def planned(*more: str) -> str:
         places = [f"--source={name}={folder / name}.jsonl" for name in ("good", "other", "rewrites")]

@@ -19,7 +19,7 @@ OWN = "Retell the document above as a ballad in four stanzas. {language}\n"
 
 
 def expand(out: Path, *flags: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mga.cli", "expand", SAMPLE, "--engine", "scripted:?flaws=0.3", "--out", out]
+    command = [sys.executable, "-m", "mga", "expand", SAMPLE, "--engine", "scripted:?flaws=0.3", "--out", out]
     return subprocess.run([*map(str, command), *map(str, flags)], capture_output=True, text=True, check=False)
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mga.data.outcomes import read_rows
 from mga.errors import InputError
 from mga.expand.pairs import pair_schema
-from mga.outcomes import read_rows
-from mga.toolmodel.compare import CompareSettings, compare, prompt_beside
-from mga.toolmodel.comparison_table import statement
-from mga.toolmodel.paired import difference, wilson
-from mga.toolmodel.proposals import is_valid
+from mga.toolmodel.compare.compare import CompareSettings, compare, prompt_beside
+from mga.toolmodel.compare.comparison_table import statement
+from mga.toolmodel.compare.paired import difference, wilson
+from mga.toolmodel.compare.proposals import is_valid
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.jsonl"
 
@@ -177,7 +177,7 @@ def test_a_student_alone_writes_for_the_pairs_of_the_examples(tmp_path: Path) ->
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "mga.cli", "tool", "compare", *map(str, arguments)]
+    words = [sys.executable, "-m", "mga", "tool", "compare", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=100)
 
 

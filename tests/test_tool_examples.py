@@ -12,17 +12,17 @@ from rich.console import Console
 from teacher import answer, note_in, notes
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from mga.budget.tokenizer import Tokenizer as Loaded
-from mga.budget.tokenizer import load_tokenizer
 from mga.config import load_config
+from mga.data.store import read_json
 from mga.errors import InputError
 from mga.expand.pairs import parse_pairs
-from mga.runs.on_this_machine import expand
-from mga.runs.progress import Progress
+from mga.packing.tokenizer import Tokenizer as Loaded
+from mga.packing.tokenizer import load_tokenizer
+from mga.runs.executors.local import expand
+from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
-from mga.store import read_json
-from mga.toolmodel.data_folder import examples_in, held_out_documents
-from mga.toolmodel.examples import ExampleSettings, collect, near_duplicates
+from mga.toolmodel.train.data_folder import examples_in, held_out_documents
+from mga.toolmodel.train.examples import ExampleSettings, collect, near_duplicates
 
 COUNT = 24
 
@@ -98,7 +98,7 @@ def test_no_document_is_in_both_parts_and_both_stages_agree(run: Path, tokenizer
 
 def test_every_outcome_has_one_fate(teacher: str, tokenizer: Loaded, tmp_path: Path) -> None:
     flawed = run_of(tmp_path, "scripted:?flaws=0.4", pairs=3)
-    settings = replace(SETTINGS, reformulations=20, near=1.0, reply_tokens=60)
+    settings = replace(SETTINGS, reformulations=20, threshold=1.0, reply_tokens=60)
     counts = collect([flawed], tokenizer, tmp_path / "data", settings, lambda line: None)["counts"]
     texts = counts["reformulate"]
     assert texts["train"] + texts["held_out"] + sum(texts["left_out"].values()) == 3 * COUNT

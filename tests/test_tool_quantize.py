@@ -22,20 +22,20 @@ gguf = pytest.importorskip("gguf")
 
 from tokenizers import Regex, pre_tokenizers  # noqa: E402
 
-from mga.cli import main  # noqa: E402
+from mga.cli.main import main  # noqa: E402
 from mga.engines.choose import choose_engine  # noqa: E402
 from mga.engines.engine import Reply, Request  # noqa: E402
 from mga.engines.llamacpp.engine import LlamaCppEngine  # noqa: E402
 from mga.errors import InputError, MgaError, StopError  # noqa: E402
-from mga.evaluate.scoring import load  # noqa: E402
+from mga.scoring.model import load  # noqa: E402
 from mga.toolmodel import quantize as quantizing  # noqa: E402
-from mga.toolmodel.calibration import Example, encode, read_texts  # noqa: E402
-from mga.toolmodel.compare import CompareSettings, prompt_beside  # noqa: E402
-from mga.toolmodel.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
-from mga.toolmodel.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
-from mga.toolmodel.perplexity import Losses, comparison, load_gguf, losses_of  # noqa: E402
-from mga.toolmodel.q4_0 import best_scales, scales_by_texts  # noqa: E402
-from mga.toolmodel.quantize import QuantizeSettings, quantize  # noqa: E402
+from mga.toolmodel.compare.compare import CompareSettings, prompt_beside  # noqa: E402
+from mga.toolmodel.quantize.calibration import Example, encode, read_texts  # noqa: E402
+from mga.toolmodel.quantize.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
+from mga.toolmodel.quantize.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
+from mga.toolmodel.quantize.perplexity import Losses, comparison, load_gguf, losses_of  # noqa: E402
+from mga.toolmodel.quantize.q4_0 import best_scales, scales_by_texts  # noqa: E402
+from mga.toolmodel.quantize.quantize import QuantizeSettings, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -165,7 +165,7 @@ def test_a_tokenizer_that_llamacpp_would_read_otherwise_is_refused(tmp_path: Pat
     assert not list(tmp_path.glob("*.gguf*"))
 
 
-SETTINGS = QuantizeSettings(calibrating=8, comparing=4, longest=192, worst=0.1)
+SETTINGS = QuantizeSettings(calibration_samples=8, eval_samples=4, max_seq_len=192, max_ppl_increase=0.1)
 
 
 def silent(line: str) -> None:
@@ -239,7 +239,7 @@ def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
 ) -> None:
     def mga(*more: object) -> int:
         words = ["tool", "quantize", llama, "--scheme", "q4_0", "--out", tmp_path / "out", "--calibration", SAMPLE]
-        words += ["--longest", 128, "--calibrating", 4, "--worst", 0, *more]
+        words += ["--max-seq-len", 128, "--calibration-samples", 4, "--max-ppl-increase", 0, *more]
         monkeypatch.setattr(sys, "argv", ["mga", *map(str, words)])
         try:
             main()
@@ -268,7 +268,7 @@ def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
     monkeypatch.setattr(quantizing, "write_gguf", None)  # what lies in .work is taken
     assert mga("--accept-worse") == 0
     assert [file.name for file in (tmp_path / "out").glob("*.gguf")] == ["tiny.Q4_0.gguf"]
-    assert mga("--accept-worse", "--longest", 64) == 2
+    assert mga("--accept-worse", "--max-seq-len", 64) == 2
     assert "longest (128 → 64)" in capsys.readouterr().err
 
 
@@ -415,7 +415,7 @@ def test_texts_come_from_the_record_of_the_training_or_are_asked_for(
 
     def mga(scheme: str = "q8_0") -> int:
         words = ["mga", "tool", "quantize", str(model), "--scheme", scheme, "--out", str(tmp_path / "out")]
-        monkeypatch.setattr(sys, "argv", [*words, "--longest", "256"])
+        monkeypatch.setattr(sys, "argv", [*words, "--max-seq-len", "256"])
         try:
             main()
         except SystemExit as end:

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from teacher import GENRES, READERS, answer, notes
 
+from mga.data.outcomes import write_rows
+from mga.data.store import read_json, write_json
 from mga.errors import InputError
 from mga.expand.pairs import pairs_request
 from mga.expand.recipe import Recipe
-from mga.outcomes import write_rows
 from mga.prompts.library import load
 from mga.records import Document
-from mga.store import read_json, write_json
-from mga.toolmodel.examples import SCHEMA, vocabulary_of
+from mga.toolmodel.train.examples import SCHEMA, vocabulary_of
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
@@ -104,7 +104,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def settings(**changes: Any) -> Any:
-    from mga.toolmodel.finetune import TrainSettings
+    from mga.toolmodel.train.finetune import TrainSettings
 
     made = TrainSettings(
         epochs=3,
@@ -113,14 +113,14 @@ def settings(**changes: Any) -> Any:
         learning_rate=5e-3,
         sequence=1024,
         checkpoint_every=3,
-        valid=4,
+        validation_prompts=4,
         tensorboard=False,
     )
     return replace(made, **changes)
 
 
 def train(data: Path, base: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    from mga.toolmodel.finetune import finetune
+    from mga.toolmodel.train.finetune import finetune
 
     stage = changes.pop("stage", "reformulate")
     return finetune(data, str(base), stage, out, settings(**changes), lambda line: None)
@@ -182,8 +182,8 @@ def test_the_loss_is_of_replies_alone(data: Path, base: Path, trained: Path) -> 
 def test_labels_of_prompts_and_padding_are_masked(data: Path, base: Path, tmp_path: Path) -> None:
     import transformers
 
-    from mga.toolmodel.finetune import _trainer
-    from mga.toolmodel.training_data import read_examples
+    from mga.toolmodel.train.finetune import _trainer
+    from mga.toolmodel.train.training_data import read_examples
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     examples = read_examples(data, ["reformulate"], tokenizer, 1024)
@@ -208,8 +208,8 @@ def test_the_loss_and_its_gradients_are_those_of_the_whole_model(
     import transformers
     from trl import SFTTrainer
 
-    from mga.toolmodel.finetune import _trainer
-    from mga.toolmodel.training_data import read_examples
+    from mga.toolmodel.train.finetune import _trainer
+    from mga.toolmodel.train.training_data import read_examples
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     examples = read_examples(data, ["reformulate"], tokenizer, 1024)
@@ -236,7 +236,7 @@ def test_memory_that_does_not_suffice_is_said(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mga.errors import StopError
-    from mga.toolmodel import finetune
+    from mga.toolmodel.train import finetune
 
     def fails(*given: Any) -> Any:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
@@ -248,8 +248,8 @@ def test_memory_that_does_not_suffice_is_said(
 
 @pytest.mark.torch
 def test_neighbours_in_a_batch_change_nothing(data: Path, base: Path, tmp_path: Path) -> None:
-    alone = train(data, base, tmp_path / "alone", micro_batch=1, epochs=1, valid=0)
-    together = train(data, base, tmp_path / "together", micro_batch=8, epochs=1, valid=0)
+    alone = train(data, base, tmp_path / "alone", micro_batch=1, epochs=1, validation_prompts=0)
+    together = train(data, base, tmp_path / "together", micro_batch=8, epochs=1, validation_prompts=0)
     one, many = ([line["loss"] for line in record["history"] if "loss" in line] for record in (alone, together))
     assert len(one) == len(many) == 4
     assert one[0] == pytest.approx(many[0], rel=1e-3)
@@ -260,7 +260,7 @@ def test_killed_and_continued_is_the_same_model(data: Path, base: Path, trained:
     out = tmp_path / "tool"
     code = (
         "import sys; from pathlib import Path; from transformers import TrainerCallback; import os, signal\n"
-        "import mga.toolmodel.finetune as f\n"
+        "import mga.toolmodel.train.finetune as f\n"
         "class Kill(TrainerCallback):\n"
         "    def on_step_end(self, args, state, control, **more):\n"
         "        if state.global_step == 8: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -283,10 +283,10 @@ def test_killed_and_continued_is_the_same_model(data: Path, base: Path, trained:
 @pytest.mark.torch
 def test_two_processes_train_as_one_does(data: Path, base: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "tool"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mga.cli"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mga"]
     command += ["tool", "train", str(data), "--base", str(base), "--stage", "reformulate", "--out", str(out)]
     command += ["--batch", "8", "--micro-batch", "4", "--learning-rate", "5e-3", "--sequence", "1024"]
-    command += ["--checkpoint-every", "3", "--valid", "4"]
+    command += ["--checkpoint-every", "3", "--validation-prompts", "4"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=110, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -361,27 +361,27 @@ def test_what_does_not_fit_is_said_in_a_sentence(data: Path, base: Path, tmp_pat
     (bare / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="has no chat template"):
         train(data, bare, tmp_path / "f")
-    train(data, base, tmp_path / "g", epochs=0.2, valid=0)
+    train(data, base, tmp_path / "g", epochs=0.2, validation_prompts=0)
     with pytest.raises(InputError, match=r"lora \(0 → 4\)"):
-        train(data, base, tmp_path / "g", epochs=0.2, valid=0, lora=4)
+        train(data, base, tmp_path / "g", epochs=0.2, validation_prompts=0, lora=4)
 
 
 def rounds_settings() -> Any:
-    from mga.toolmodel.examples import ExampleSettings
-    from mga.toolmodel.rounds import RoundSettings
+    from mga.toolmodel.train.examples import ExampleSettings
+    from mga.toolmodel.train.rounds import RoundSettings
 
     return RoundSettings(
         rounds=2,
         documents=5,
         held_out=3,
         examples=ExampleSettings(held_out=0.2),
-        training=settings(epochs=1, sequence=2048, valid=0),
+        training=settings(epochs=1, sequence=2048, validation_prompts=0),
     )
 
 
 @pytest.mark.torch
 def test_rounds_collect_train_compare_and_end_with_a_reason(base: Path, teacher: str, tmp_path: Path) -> None:
-    from mga.toolmodel.rounds import rounds
+    from mga.toolmodel.train.rounds import rounds
 
     lines = [orjson.dumps({"id": f"n{i}", "text": note.text}) for i, note in enumerate(notes(13))]
     (tmp_path / "notes.jsonl").write_bytes(b"\n".join(lines))
@@ -391,7 +391,7 @@ def test_rounds_collect_train_compare_and_end_with_a_reason(base: Path, teacher:
     given = (teacher, teacher, str(base), [str(tmp_path / "notes.jsonl")], tmp_path / "rounds", asked)
     said: list[str] = []
     record = rounds(*given, said.append)
-    assert [row["writer"] for row in record["history"]] == ["teacher", "student"]
+    assert [row["generator"] for row in record["history"]] == ["teacher", "student"]
     first, second = record["history"]
     assert first["teacher"]["share"] == 1
     assert first["student"]["share"] < 0.5  # so few weights cannot read a prompt of mga, and it is told
@@ -412,8 +412,8 @@ def test_rounds_collect_train_compare_and_end_with_a_reason(base: Path, teacher:
 def test_gains_have_the_interval_of_newcombe() -> None:
     from dataclasses import asdict
 
-    from mga.toolmodel.paired import wilson
-    from mga.toolmodel.rounds import gain
+    from mga.toolmodel.compare.paired import wilson
+    from mga.toolmodel.train.rounds import gain
 
     # Newcombe 1998, table II, case (a): 56/70 against 48/80 is 0.2, 95% interval 0.0524 to 0.3339
     difference, low, high = gain(asdict(wilson(48, 80)), asdict(wilson(56, 70)))
@@ -422,8 +422,8 @@ def test_gains_have_the_interval_of_newcombe() -> None:
 
 def test_valid_pairs_are_the_object_that_was_asked_for() -> None:
     from mga.config import ExpandConfig
-    from mga.toolmodel.training_data import Asked
-    from mga.toolmodel.validity import _is_pairs, _is_text
+    from mga.toolmodel.train.training_data import Asked
+    from mga.toolmodel.train.validity import _is_pairs, _is_text
 
     note = notes(1)[0]
     recipe = Recipe(ExpandConfig(input=["x"]), lambda text: None)  # type: ignore[arg-type, return-value]

@@ -20,7 +20,7 @@ from mga.engines.engine import Reply, Request
 from mga.engines.journal import Journal
 from mga.engines.transformers.engine import TransformersEngine
 from mga.errors import InputError, StopError, TryAgainError
-from mga.toolmodel.base import hf_folder
+from mga.toolmodel.train.base import hf_folder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -53,7 +53,7 @@ def smol(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_the_embedded_model_has_its_tokenizer(smol: Path) -> None:
-    from mga.budget.tokenizer import load_tokenizer
+    from mga.packing.tokenizer import load_tokenizer
 
     theirs, ours = transformers.AutoTokenizer.from_pretrained(smol), load_tokenizer(str(embedded_model()))
     assert (theirs.bos_token, theirs.eos_token, theirs.pad_token) == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
@@ -372,8 +372,8 @@ def test_a_real_model_answers_in_chat_holds_schemas_and_shares_documents(smol: P
 def test_a_whole_run_ends_with_one_outcome_per_pair(smol: Path, tmp_path: Path) -> None:
     from rich.console import Console
 
-    from mga.runs.on_this_machine import expand
-    from mga.runs.progress import Progress
+    from mga.runs.executors.local import expand
+    from mga.runs.monitoring.progress import Progress
     from mga.runs.run import Run
 
     settings = {

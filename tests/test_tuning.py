@@ -7,13 +7,13 @@ from pathlib import Path
 import model_folders
 import pytest
 
-from mga.cli import main
+from mga.cli.main import main
 from mga.engines.llamacpp import settings as llamacpp_settings
+from mga.engines.llamacpp import tune as tune_module
 from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, save_settings, saved_settings
+from mga.engines.llamacpp.tune import Tuned, tune
 from mga.errors import InputError
-from mga.runs import tune as tune_module
-from mga.runs.tune import Tuned, tune
 
 FASTER = {
     "speculation": {"ngram-simple": 1.4},

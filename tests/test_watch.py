@@ -30,10 +30,10 @@ from mga.engines import client as client_module
 from mga.engines.latency import BOUNDS_S, Latency, quantile
 from mga.engines.servers import replicas as replicas_module
 from mga.events import event
-from mga.runs import logs as logs_module
-from mga.runs.logs import RunLog, listening
-from mga.runs.look import Look
-from mga.runs.top import frame
+from mga.runs.monitoring import logs as logs_module
+from mga.runs.monitoring.logs import RunLog, listening
+from mga.runs.monitoring.status import Look
+from mga.runs.monitoring.top import frame
 
 mga = command_line.mga  # the fixture
 
@@ -82,7 +82,7 @@ def free_port() -> int:
 
 
 def in_the_background(*arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "mga.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-m", "mga", *map(str, arguments)], stderr=subprocess.DEVNULL)
 
 
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,9 +138,9 @@ def test_metrics_are_served_on_loopback_while_the_run_works_and_no_longer(tmp_pa
         with pytest.raises(OSError):
             socket.create_connection((_own_address(), port), timeout=1).close()
         assert process.wait(30) == 0
-    assert by("task", busy["mga_requests_in_flight"]) == {"writer": 16}
-    assert by("task", busy["mga_requests_in_flight_limit"]) == {"writer": 16}
-    assert by("task", busy["mga_requests_waiting"])["writer"] > 0
+    assert by("task", busy["mga_requests_in_flight"]) == {"generator": 16}
+    assert by("task", busy["mga_requests_in_flight_limit"]) == {"generator": 16}
+    assert by("task", busy["mga_requests_waiting"])["generator"] > 0
     assert sum(busy["mga_input_rows"].values()) == 40
     assert busy["process_resident_memory_bytes"]
     assert by("status", busy["mga_outcomes_total"])["dropped"] == 0, "a counter exists before its first event"

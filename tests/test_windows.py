@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.evaluate.windows import MOST_PADDING, batches, windows_of
+from mga.scoring.windows import MOST_PADDING, batches, windows_of
 
 
 @given(st.integers(0, 300), st.integers(2, 40), st.data())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mga.words import (
+from mga.text.words import (
     copied_share,
     estimate_tokens,
     has_words,

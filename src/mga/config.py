@@ -86,10 +86,11 @@ class CleaningRules(_Section):
     )
     max_copied: Share = Field(0.8, description="share of word 8-grams copied from the document: near_copy")
     min_coverage: Share = Field(0.1, description="share of the document's keywords that must occur: low_coverage")
-    max_cut: Share = Field(0.5, description="share of the reply that cutting model phrases may take: model_phrases")
-    phrases: str | None = Field(None, description="file of model phrases that replaces the built-in one")
+    max_cut: Share = Field(0.5, description="share of the reply that cutting boilerplate may take: boilerplate")
+    phrases: str | None = Field(None, description="file of boilerplate that replaces the built-in one")
     patterns: str | None = Field(
-        None, description="file of this corpus's own model phrases (mga patterns), or starter: those that come with mga"
+        None,
+        description="file of this corpus's own boilerplate (mga boilerplate), or starter: those that come with mga",
     )
 
 
@@ -98,7 +99,7 @@ class ExpandConfig(_Section):
 
     input: tuple[str, ...] = Field((), description="files, folders, globs or fsspec URLs")
     engine: str = Field("llamacpp:smollm2-135m", description="who writes")
-    judge_engine: str | None = Field(None, description="who judges, if not the writer")
+    judge_engine: str | None = Field(None, description="judge model, if it is not the generator")
     text_key: str = Field("text", description="column or field of the text")
     id_key: str = Field("id", description="column or field of the id")
     limit: int | None = Field(None, ge=1, description="expand only the first documents")

@@ -4,7 +4,7 @@ import functools
 import os
 import time
 
-from mga.cli import main
+from mga.cli.main import main
 from mga.runs import claims, worker
 
 LEASE_S = float(os.environ["LEASE_S"])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.data.store import read_json
 from mga.errors import InputError
-from mga.store import read_json
 
 Vectors = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ class BertEmbedder:
             from safetensors.numpy import load_file
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise InputError(f"Embeddings need {error.name}: pip install 'mga[lab]'.") from None
+            raise InputError(f"Embeddings need {error.name}: pip install 'mga[compare]'.") from None
         missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / f).is_file()]
         if missing:
             raise InputError(f"{folder} is no folder of an embedding model: it has no {', '.join(missing)}.")

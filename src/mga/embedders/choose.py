@@ -41,7 +41,7 @@ def choose_embedder(given: str) -> Embedder:
     if not folder.is_dir():
         raise InputError(f"There is no embedder {given}: name {DEFAULT}, a sentence-transformers folder, or URL#MODEL.")
     if (folder / "config.json").is_file():
-        from mga.store import read_json
+        from mga.data.store import read_json
 
         if is_bert(read_json(folder / "config.json")):
             return BertEmbedder(folder, folder.resolve().name)

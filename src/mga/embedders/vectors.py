@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mga.data.store import write_atomically
 from mga.embedders.choose import Embedder
 from mga.errors import InputError
 from mga.records import content_id
-from mga.store import write_atomically
 
 AT_ONCE = 64
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mga.engines.engine import Finish, Reply, Request, Token
 from mga.errors import InputError, TryAgainError
-from mga.words import estimate_tokens, sentences
+from mga.text.words import estimate_tokens, sentences
 
 _DOCUMENT = regex.compile(r"<document>\n(.*?)\n</document>", regex.DOTALL)
 _REWRITE = regex.compile(r"<rewrite>\n(.*?)\n</rewrite>", regex.DOTALL)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import regex
 
 from mga.config import CleaningRules
-from mga.expand.patterns import closing_starts
-from mga.expand.phrases import Phrases
+from mga.expand.boilerplate import Phrases
+from mga.expand.corpus_boilerplate import closing_starts
 from mga.records import Document, Drop, Reformulation
-from mga.words import copied_share, keyword_coverage, repeated_share, sentences, words
+from mga.text.words import copied_share, keyword_coverage, repeated_share, sentences, words
 
 _MOST_OPENINGS = 3
 _MOST_CLOSINGS = 3
@@ -34,7 +34,7 @@ def clean(
     phrases: Phrases,
     translated: bool = False,
 ) -> Cleaned | Drop:
-    """The rewrite without model phrases, or the first rule it breaks. `translated`: its language differs
+    """The rewrite without boilerplate, or the first rule it breaks. `translated`: its language differs
     from the document's, so words cannot be compared."""
     reply = rewrite.text
     if phrases.refusals.match(_plain(reply)):
@@ -43,9 +43,9 @@ def clean(
     text = cut.text
     cuts = tuple(name for name, part in (("opening", cut.head), ("closing", cut.tail)) if part)
     if len(reply) - len(text) > rules.max_cut * len(reply):
-        return Drop("model_phrases", f"cutting them leaves {len(text):,} of {len(reply):,} characters", rewrite)
+        return Drop("boilerplate", f"cutting them leaves {len(text):,} of {len(reply):,} characters", rewrite)
     if found := phrases.patterns.to_drop(text):
-        return Drop("model_pattern", f"{found.where}: {found.phrase}", rewrite)
+        return Drop("corpus_boilerplate", f"{found.where}: {found.phrase}", rewrite)
     if len(words(text)) < rules.min_words:
         return Drop("too_short", f"{len(words(text)):,} words", rewrite)
     if drop := _loop(document, text, rules):
@@ -60,7 +60,7 @@ def clean(
 
 
 def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
-    """Model phrases cut from both ends. The parts stay in `head` and `tail`, so nothing is lost."""
+    """Boilerplate cut from both ends. The parts stay in `head` and `tail`, so nothing is lost."""
     text = rewrite.text
     start = _opening_end(text, phrases)
     end = _closing_start(text[start:], phrases) + start

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import orjson
 
+from mga.data.store import write_atomically
 from mga.errors import InputError
 from mga.records import Document, Drop, Pair, content_id
-from mga.store import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

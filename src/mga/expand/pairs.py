@@ -15,7 +15,7 @@ from mga.errors import InputError, TryAgainError
 from mga.expand.answers import read_json, whole
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair
-from mga.words import repeated_share, similarity, words
+from mga.text.words import repeated_share, similarity, words
 
 GENRE_LENGTH = 400
 AUDIENCE_LENGTH = 300

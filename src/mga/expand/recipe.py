@@ -6,12 +6,12 @@ from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
-from mga.chunks import CountTokens
 from mga.config import ExpandConfig
 from mga.engines.engine import Reply, Request
+from mga.expand.boilerplate import Phrases, phrases_of
 from mga.expand.given_pairs import GivenPairs
-from mga.expand.phrases import Phrases, phrases_of
 from mga.prompts.library import Prompt, load, reformulation_prompt
+from mga.text.chunks import CountTokens
 
 Ask = Callable[[Request], Awaitable[Reply]]
 

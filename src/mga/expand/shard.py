@@ -8,10 +8,10 @@ from itertools import accumulate, count, takewhile
 
 from pydantic import BaseModel, ConfigDict
 
-from mga.chunks import chunk
+from mga.data.reading import Row
 from mga.expand.flow import Kit, expand_document
-from mga.reading import Row
 from mga.records import Document, Outcome, Problem, Usage
+from mga.text.chunks import chunk
 
 FIRST_SHARD_ROWS = 8
 

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from mga.documents import PARQUET_ENDINGS, InputFile, decompressed
+from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed
 from mga.errors import InputError
-from mga.words import estimate_tokens, has_words
+from mga.text.words import estimate_tokens, has_words
 
 PLACES = 64
 ROWS_PER_PLACE = 64

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mga.chunks import chunk
 from mga.config import ExpandConfig
-from mga.documents import InputFile
+from mga.data.documents import InputFile
+from mga.data.reading import read
 from mga.expand.judge import judge_request
 from mga.expand.limits import Limits, measure_limits
 from mga.expand.pairs import pairs_at_once, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
-from mga.reading import read
 from mga.records import Document, Pair, Problem, Reformulation
-from mga.words import estimate_tokens
+from mga.text.chunks import chunk
+from mga.text.words import estimate_tokens
 
 # 195B tokens became 770B with five rewrites per document (paper §2): so long is a rewrite, per document token.
 REWRITE_RATIO = 770 / 195 / 5

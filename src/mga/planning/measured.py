@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mga.config import ExpandConfig
+from mga.data.store import read_json
 from mga.errors import InputError
 from mga.expand.limits import measure_limits
 from mga.expand.pairs import pairs_at_once
@@ -16,10 +17,9 @@ from mga.expand.shard import ShardStats
 from mga.planning.corpus_size import Figure, ratio
 from mga.planning.estimate import PAIR_TOKENS, REWRITE_RATIO, VERDICT_TOKENS, example_prompts, judged_share
 from mga.records import Document, Usage
+from mga.runs.monitoring.session import SessionStats, all_sessions
 from mga.runs.run import Run
-from mga.runs.session import SessionStats, all_sessions
-from mga.store import read_json
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 SHARDS_COUNTED = 50
 STORED_BYTES_PER_TOKEN = 1.3  # of a kept text and what stands beside it; see docs/scale.md

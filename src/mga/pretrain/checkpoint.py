@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from mga.data.store import committed, read_json, write_json
 from mga.errors import InputError, StopError
 from mga.pretrain.data import Data
 from mga.pretrain.processes import Processes
-from mga.store import committed, read_json, write_json
 
 
 def step_name(step: int) -> str:

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mga.budget.amounts import Amount
 from mga.errors import InputError
+from mga.mixture.amounts import Amount
 
 
 class _Section(BaseModel):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mga.budget.packed import Packed, open_packed
+from mga.data.store import read_json
 from mga.errors import InputError
-from mga.store import read_json
+from mga.packing.packed import Packed, open_packed
 
 IGNORED = -100
 

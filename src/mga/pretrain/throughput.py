@@ -12,7 +12,7 @@ PEAK_FLOPS = {
     "L4": 121e12,
     "RTX 4090": 165e12,
 }
-"""Dense bfloat16 with float32 sums, operations a second, from the makers' data sheets; the first name that is part of
+"""Dense bfloat16 with float32 sums, FLOPs a second, from the makers' data sheets; the first name that is part of
 the device's counts."""
 
 
@@ -27,6 +27,6 @@ def peak_flops(device: Any) -> float | None:
 
 
 def utilisation(tokens_per_second: float, flops_per_token: float, peak: float, devices: int) -> float:
-    """MFU, model FLOPs utilisation (PaLM, arXiv 2204.02311): the share of the peak that the model's own operations
+    """MFU, model FLOPs utilisation (PaLM, arXiv 2204.02311): the share of the peak that the model's own FLOPs
     take, what is computed twice left out."""
     return tokens_per_second * flops_per_token / (peak * devices)

@@ -18,9 +18,10 @@ from typing import Any
 
 import orjson
 
-from mga.budget.amounts import shown
 from mga.config import differences
+from mga.data.store import read_json, take, write_json
 from mga.errors import InputError, InterruptedRunError, StopError
+from mga.mixture.amounts import shown
 from mga.pretrain.checkpoint import branch_state, cut_log, last_step, load_state, save_model, save_state
 from mga.pretrain.config import PretrainConfig
 from mga.pretrain.data import IGNORED, Batch, Data, open_data, read_batch, shares
@@ -28,7 +29,6 @@ from mga.pretrain.model import Parameters, count_parameters, flops_per_token, ll
 from mga.pretrain.processes import Processes, join, leave
 from mga.pretrain.schedule import rate
 from mga.pretrain.throughput import peak_flops, utilisation
-from mga.store import read_json, take, write_json
 
 Say = Callable[[str], None]
 
@@ -209,7 +209,7 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
                 size = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
                 if not (math.isfinite(mean) and math.isfinite(size)):
                     raise StopError(
-                        f"The loss is no number at step {step:,}. The last state is kept; a smaller learning_rate or "
+                        f"The loss is NaN or infinite at step {step:,}. The last state is kept; a smaller learning_rate or "
                         "clip, in a new --out, may help."
                     )
                 now = time.monotonic()

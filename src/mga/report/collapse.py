@@ -175,7 +175,9 @@ def _positions(figures: Figures) -> Section:
     note += (
         "alone gives no flat picture: shaded is where 95% of the bars lie, with their mean as a line, when the same "
     )
-    note += f"differences are turned on a ring {settings['rotations']:,} times. Histograms are drawn from {FEWEST} "
+    note += (
+        f"differences are shifted circularly {settings['circular_shifts']:,} times. Histograms are drawn from {FEWEST} "
+    )
     note += f"anomalies on; documents of fewer than {settings['least_tokens']:,} tokens are left out."
     return Section("collapse-positions", "Where in the documents they differ", [*blocks, *tables, Prose(note)])
 
@@ -279,7 +281,7 @@ def _texts(figures: Figures) -> Section | None:
     for key, named in names.items():
         of = figures["texts"][key]
         rows.append([named, of["texts"], *(_rounded(of[column]) for column in keys)])
-    return Section("collapse-texts", "The models' own texts", [Table("How varied they are", columns, rows)])
+    return Section("collapse-texts", "The models' samples", [Table("How varied they are", columns, rows)])
 
 
 def _interval(estimate: Figures) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from mga.report.inert import inert
 from mga.report.sample import Row
 from mga.report.scan import Scan
-from mga.words import keywords, spans, stem
+from mga.text.words import keywords, spans, stem
 
 BYTES = 3 << 20
 """Of all examples in the page. With charts and scripts it stays under 5 MB."""
@@ -105,7 +105,7 @@ def _entry(row: Row, run: int, place: int, original: Mapping[str, Any]) -> dict[
         "score": row.get("score"),
         "expected": row.get("expected_score"),
     }
-    names = ("genre", "audience", "score_reason", "reason", "detail", "cut_head", "cut_tail")
+    names = ("genre", "audience", "score_reason", "reason", "detail", "stripped_prefix", "stripped_suffix")
     return entry | {name: str(row[name])[:SHOWN_LABEL] for name in names if row.get(name)}
 
 

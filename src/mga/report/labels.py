@@ -44,9 +44,9 @@ def _clustered(counts: Counter[str], originals: Sequence[str]) -> Counter[str] |
         import numpy as np
         import pyarrow as pa
 
-        from mga.corpus.diversity.labels import kinds_of
-        from mga.corpus.diversity.overlap import stems_of
-        from mga.corpus.tokens import tokens_of
+        from mga.curation.diversity.labels import kinds_of
+        from mga.curation.diversity.overlap import stems_of
+        from mga.text.tokens import tokens_of
     except ImportError:
         return None
     if not counts:

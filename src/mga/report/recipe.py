@@ -34,7 +34,10 @@ def recipe(sources: Sequence[Source]) -> Section:
 def _settings(source: Source) -> dict[str, str]:
     record = source.record
     if not source.is_run:
-        return {"made by": f"mga {source.verb}", **_flat({k: record.get(k) for k in ("settings", "given", "versions")})}
+        return {
+            "made by": f"mga {source.command}",
+            **_flat({k: record.get(k) for k in ("settings", "given", "versions")}),
+        }
     identity = record["identity"]
     chosen = {"created": record["created"], "run": record["run"], "input": identity["input"]}
     chosen |= {"model": identity["model"], "judge": identity["judge_model"]}

@@ -1,8 +1,9 @@
-"""The page of what the user names: runs side by side, a laboratory, models compared; from folders to one HTML file."""
+"""The page of what the user names: runs side by side, a prompt comparison, models compared; from folders to one HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from mga.data.store import Place, write_atomically
 from mga.errors import InputError
 from mga.report import sections
 from mga.report.blocks import Section
@@ -10,14 +11,13 @@ from mga.report.collapse import collapse
 from mga.report.cost import Prices, speed
 from mga.report.examples import examples_of
 from mga.report.generations import detectors
-from mga.report.laboratory import head, laboratory
 from mga.report.page import GENERATOR, page
+from mga.report.prompt_comparison import head, prompt_comparison
 from mga.report.recipe import recipe
 from mga.report.scan import Scan, scan
 from mga.report.source import Source, names_of, sources_of
 from mga.report.study import study
 from mga.report.subjects import Subjects, subjects_of
-from mga.store import Place, write_atomically
 
 
 def report(given: Sequence[Place], out: Place, prices: Prices | None = None) -> int:
@@ -30,7 +30,7 @@ def report(given: Sequence[Place], out: Place, prices: Prices | None = None) -> 
     sources = sources_of(subjects.folders)
     scans = [scan(source) for source in sources]
     found = [
-        *(laboratory(subjects.comparison) if subjects.comparison else []),
+        *(prompt_comparison(subjects.comparison) if subjects.comparison else []),
         *(_of_runs(sources, scans, prices or Prices(), subjects.comparison is None) if sources else []),
         *_of_models(subjects),
     ]
@@ -100,7 +100,7 @@ def _note(subjects: Subjects, sources: Sequence[Source]) -> str:
         return head(subjects.comparison)
     notes = []
     if sources:
-        made = [f"mga {source.verb}, {source.record.get('created', '')}".rstrip(", ") for source in sources]
+        made = [f"mga {source.command}, {source.record.get('created', '')}".rstrip(", ") for source in sources]
         notes.append(made[0] if len(made) == 1 else f"{len(made)} runs side by side: {'; '.join(made)}")
     for figures in subjects.collapses.values():
         real, synt = (figures["models"][key]["folder"] for key in ("real", "synt"))

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mga.documents import PARQUET_ENDINGS, decompressed
+from mga.data.documents import PARQUET_ENDINGS, decompressed
+from mga.data.store import Place
 from mga.report.sample import Row, Sample
 from mga.report.source import Source
 from mga.runs.rows import readable, row_files
-from mga.store import Place
 
 PARTS = ("kept", "dropped", "failed")
 ROWS = 200_000
@@ -22,7 +22,17 @@ ROWS = 200_000
 
 _AT_ONCE = 2048
 _SHORT = ("id", "source_id", "chunk_id", "genre", "audience", "score", "n_tokens", "reason")
-_LONG = ("text", "raw_text", "score_reason", "expected_score", "detail", "cut_head", "cut_tail", "model", "prompt")
+_LONG = (
+    "text",
+    "raw_text",
+    "score_reason",
+    "expected_score",
+    "detail",
+    "stripped_prefix",
+    "stripped_suffix",
+    "model",
+    "prompt",
+)
 
 
 @dataclass

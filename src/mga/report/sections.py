@@ -75,7 +75,7 @@ def _short(source: Source) -> list[tuple[str, str, str]]:
     if spent := source.sessions.spent.generated_tokens:
         rate = spent / max(source.sessions.seconds, 1e-9)
         figures.append(("speed", f"{rate:,.0f} tokens/s", f"generated, over {hours(source.sessions.seconds)}"))
-    figures.append(("state", "complete" if source.complete else "not complete", f"mga {source.verb}"))
+    figures.append(("state", "complete" if source.complete else "not complete", f"mga {source.command}"))
     return figures
 
 

@@ -1,15 +1,15 @@
-"""What a page is about: the folder of a run, or one that a verb on whole corpora has written."""
+"""What a page is about: the folder of a run, or one that a command on whole corpora has written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mga.data.store import Place, exists
 from mga.errors import InputError
 from mga.expand.shard import ShardStats
+from mga.runs.monitoring.session import SessionStats, all_sessions
 from mga.runs.rows import stage_counts, stage_record
 from mga.runs.run import Run
-from mga.runs.session import SessionStats, all_sessions
-from mga.store import Place, exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Source:
     complete: bool
 
     @property
-    def verb(self) -> str:
-        """Who has written it: expand, or the stage's verb."""
-        return str(self.record.get("verb", "expand"))
+    def command(self) -> str:
+        """Who has written it: expand, or the stage's command."""
+        return str(self.record.get("command", "expand"))
 
     @property
     def is_run(self) -> bool:
-        return self.verb == "expand"
+        return self.command == "expand"
 
     @property
     def rows(self) -> int:

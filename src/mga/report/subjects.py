@@ -1,12 +1,12 @@
-"""What a page is about, by what the user has named: runs and stages, a laboratory, figures of models compared."""
+"""What a page is about, by what the user has named: runs and stages, a prompt comparison, figures of models compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mga.data.store import Place, exists, read_json
 from mga.errors import InputError
 from mga.report.source import names_of
-from mga.store import Place, exists, read_json
 
 Figures = Mapping[str, Any]
 
@@ -18,8 +18,8 @@ _VERSION = 1
 
 @dataclass(slots=True)
 class Subjects:
-    """`folders` of runs and stages (a laboratory's: its variants' runs, in their order), the `comparison` of a
-    laboratory, and by name what `mga collapse` (`collapses`), `mga collapse-generations` (`generations`) and
+    """`folders` of runs and stages (a prompt comparison's: its variants' runs, in their order), the `comparison` of a
+    prompt comparison, and by name what `mga collapse` (`collapses`), `mga collapse-generations` (`generations`) and
     `mga study` (`studies`) have written."""
 
     folders: list[Place] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Subjects:
 
 
 def subjects_of(given: Sequence[Place]) -> Subjects:
-    """Everything named, with the JSON read. Raises InputError for JSON that is of no verb with pictures."""
+    """Everything named, with the JSON read. Raises InputError for JSON that is of no command with pictures."""
     found = Subjects()
     for place, name in zip(given, names_of(given), strict=True):
         if place.name.endswith(".json") and place.is_file():
@@ -44,9 +44,9 @@ def subjects_of(given: Sequence[Place]) -> Subjects:
                     f"{place} holds no figures that this version shows: what mga collapse --out or "
                     "mga collapse-generations has written can be."
                 )
-        elif exists(place / "lab.json"):
+        elif exists(place / "prompt-comparison.json"):
             if len(given) > 1:
-                raise InputError(f"{place} is a laboratory and has a page of its own; name nothing beside it.")
+                raise InputError(f"{place} is a prompt comparison and has a page of its own; name nothing beside it.")
             found.comparison = _comparison(place)
             found.folders = [place / "runs" / variant for variant in found.comparison["settings"]["variants"]]
         elif exists(place / "generations.json"):
@@ -63,10 +63,12 @@ def subjects_of(given: Sequence[Place]) -> Subjects:
 def _comparison(folder: Place) -> Figures:
     path = folder / "comparison.json"
     if not exists(path):
-        raise InputError(f"The laboratory {folder} is not finished; give the mga lab command that began it again.")
+        raise InputError(
+            f"The prompt comparison {folder} is not finished; give the mga compare-prompts command that began it again."
+        )
     figures = _figures(path)
     if not figures.keys() >= _LABORATORY or figures["version"] != _VERSION:
-        raise InputError(f"{path} is not as this version writes it; write it anew with mga lab {folder}.")
+        raise InputError(f"{path} is not as this version writes it; write it anew with mga compare-prompts {folder}.")
     return figures
 
 

@@ -143,7 +143,7 @@ def _origin(runs: Sequence[Record], license_given: str | None) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| writer | {_cell(identity['model'])} |",
+            f"| generator | {_cell(identity['model'])} |",
             f"| judge | {_cell(identity['judge_model'])}, {config['judge']}; least score {config['min_score']} |",
             *(f"| prompt: {task} | {_cell(name)} |" for task, name in identity["prompts"].items()),
             f"| input | {_names(config['input'])}; fingerprint {identity['input']} |",
@@ -169,7 +169,7 @@ def _stages(stages: Sequence[tuple[str, Record]]) -> str:
     if not stages:
         return ""
     rows = [
-        f"| mga {stage['verb']} ({_cell(name)}) | {stage['counts']['rows']:,} | {stage['counts']['kept']:,} |"
+        f"| mga {stage['command']} ({_cell(name)}) | {stage['counts']['rows']:,} | {stage['counts']['kept']:,} |"
         for name, stage in stages
     ]
     return "\n".join(["", "Then, first to last:", "", "| | rows read | kept |", "|---|---|---|", *rows, ""])

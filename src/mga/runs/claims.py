@@ -1,6 +1,6 @@
 """Who works on which shard, when workers may die at any time and clocks may be wrong.
 
-A worker claims a shard by creating a file that only one can create. While it lives, it beats: it rewrites its own file
+A worker claims a shard by creating a file that only one can create. While it lives, it sends a heartbeat: it rewrites its own file
 with a growing number. A worker whose number has not grown for `LEASE_S` seconds of the watcher's own clock is taken
 for dead, and so is one that was killed on the watcher's machine: its shards are claimed again, in the next
 generation of the claim, which again only one can create. Clocks of different machines are never compared.
@@ -23,8 +23,8 @@ import orjson
 import platformdirs
 from filelock import FileLock, Timeout
 
+from mga.data.store import Place, create, delete, listed, read, write_json
 from mga.errors import StopError
-from mga.store import Place, create, delete, listed, read, write_json
 
 LEASE_S = 60.0
 BEAT_EVERY_S = 10.0
@@ -32,9 +32,9 @@ BEAT_EVERY_S = 10.0
 
 @dataclass(slots=True)
 class _Seen:
-    """The last beat of another worker, and when it was new here."""
+    """The last heartbeat of another worker, and when it was new here."""
 
-    beat: int
+    heartbeat: int
     at: float
 
 
@@ -47,7 +47,7 @@ class Claims:
         self._workers = folder / "workers"
         self._lease_s = lease_s
         self._now = now
-        self._beat = 0
+        self._heartbeat = 0
         self._generations: dict[int, int] = {}  # shard → latest one seen, of anybody
         self._held: dict[int, int] = {}  # shard → generation
         self._holders: dict[tuple[int, int], str] = {}
@@ -57,18 +57,20 @@ class Claims:
         self._ended = threading.Event()
 
     def begin(self) -> None:
-        """Show this worker to the others, and beat from now on, in a thread that nothing else holds up."""
+        """Show this worker to the others, and send heartbeats from now on, in a thread that nothing else holds up."""
         lock = _lock(self._workers, self.name)
         lock.parent.mkdir(parents=True, exist_ok=True)
         self._alive = FileLock(str(lock), thread_local=False)
         self._alive.acquire()
-        self.beat()
-        threading.Thread(target=self._keep_beating, name="beat", daemon=True).start()
+        self.heartbeat()
+        threading.Thread(target=self._keep_heartbeat, name="heartbeat", daemon=True).start()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say once that this worker lives."""
-        self._beat += 1
-        write_json(self._workers / f"{self.name}.json", {"beat": self._beat, "host": _host(), "pid": os.getpid()})
+        self._heartbeat += 1
+        write_json(
+            self._workers / f"{self.name}.json", {"heartbeat": self._heartbeat, "host": _host(), "pid": os.getpid()}
+        )
 
     def look(self) -> frozenset[int]:
         """The shards that somebody has claimed, dead or alive; one listing."""
@@ -90,7 +92,7 @@ class Claims:
         return True
 
     def lives(self, shard: int) -> bool:
-        """Whether the worker that holds a shard has been seen to beat."""
+        """Whether the worker that holds a shard has been seen to send heartbeats."""
         return self._holder(shard, self._generations.get(shard, 0)) in self._beating
 
     def give_back(self, shard: int) -> None:
@@ -110,10 +112,10 @@ class Claims:
             self._alive.release()
             Path(self._alive.lock_file).unlink(missing_ok=True)
 
-    def _keep_beating(self) -> None:
+    def _keep_heartbeat(self) -> None:
         while not self._ended.wait(BEAT_EVERY_S):
             with suppress(StopError):  # a store that is away: the others may take this worker for dead, and rightly
-                self.beat()
+                self.heartbeat()
 
     def _file(self, shard: int, generation: int) -> Place:
         return self._claims / f"{shard:05}.{generation}.json"
@@ -134,16 +136,16 @@ class Claims:
         if worker == self.name:
             return False
         try:
-            beat = int(orjson.loads(read(self._workers / f"{worker}.json"))["beat"])
+            heartbeat = int(orjson.loads(read(self._workers / f"{worker}.json"))["heartbeat"])
         except FileNotFoundError:
             return True  # it has left
         if self._was_killed_here(worker):
             return True
         seen = self._seen.get(worker)
-        if seen is None or seen.beat != beat:
+        if seen is None or seen.heartbeat != heartbeat:
             if seen is not None:
                 self._beating.add(worker)
-            self._seen[worker] = _Seen(beat, self._now())
+            self._seen[worker] = _Seen(heartbeat, self._now())
             return False
         return self._now() - seen.at > self._lease_s
 

@@ -1,4 +1,4 @@
-"""Write the kept texts of a run, or of what a verb on whole corpora has made of it, in another layout."""
+"""Write the kept texts of a run, or of what a command on whole corpora has made of it, in another layout."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -9,19 +9,21 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mga.documents import PARQUET_ENDINGS
+from mga.data.documents import PARQUET_ENDINGS
+from mga.data.outcomes import KEPT_SCHEMA, write_rows
+from mga.data.store import Place, exists, place, read, write_atomically
 from mga.errors import InputError
-from mga.outcomes import KEPT_SCHEMA, write_rows
 from mga.runs.card import Record, export_card
 from mga.runs.rows import readable, row_files, stage_record
 from mga.runs.run import Run
-from mga.store import Place, exists, place, read, write_atomically
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
 MGACORPUS_SCHEMA = pa.schema(
     [("meta", pa.struct([(name, pa.string()) for name in _META])), ("content_split", pa.string())]
 )
-_PLAIN_SCHEMA = pa.schema([field for field in KEPT_SCHEMA if field.name not in ("raw_text", "cut_head", "cut_tail")])
+_PLAIN_SCHEMA = pa.schema(
+    [field for field in KEPT_SCHEMA if field.name not in ("raw_text", "stripped_prefix", "stripped_suffix")]
+)
 
 Row = dict[str, Any]
 
@@ -40,7 +42,7 @@ def export(run: Run, schema: str, out: Place, license_given: str | None = None) 
         run.record()
     elif "counts" not in stage:
         raise InputError(
-            f"{run.folder} is not finished; give the mga {stage['verb']} command that writes it again first."
+            f"{run.folder} is not finished; give the mga {stage['command']} command that writes it again first."
         )
     kept = run.folder / "kept"
     files = row_files(kept)

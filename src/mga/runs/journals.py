@@ -15,8 +15,8 @@ from pathlib import Path
 
 import platformdirs
 
+from mga.data.store import Place, delete, listed, read, write_atomically
 from mga.engines.journal import Journal
-from mga.store import Place, delete, listed, read, write_atomically
 
 COPY_EVERY_S = 20.0
 

@@ -1,4 +1,4 @@
-"""Rows to look at: of a run's folder, or of one that a verb on whole corpora has written from anything."""
+"""Rows to look at: of a run's folder, or of one that a command on whole corpora has written from anything."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,20 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from mga.documents import JSONL_ENDINGS, PARQUET_ENDINGS, decompressed
+from mga.data.documents import JSONL_ENDINGS, PARQUET_ENDINGS, decompressed
+from mga.data.store import Place, exists, listed, read_json
 from mga.errors import InputError
-from mga.store import Place, exists, listed, read_json
 
 AT_ONCE = 256
 
 
 def stage_record(folder: Place) -> dict[str, Any] | None:
-    """What stage.json says in a folder that a verb on whole corpora has written; None when there is none."""
+    """What stage.json says in a folder that a command on whole corpora has written; None when there is none."""
     path = folder / "stage.json"
     if not exists(path):
         return None
     record = read_json(path)
-    if not isinstance(record, dict) or not {"verb", "settings"} <= record.keys():
+    if not isinstance(record, dict) or not {"command", "settings"} <= record.keys():
         raise InputError(f"{folder} holds a stage.json that is not of mga.")
     return record
 

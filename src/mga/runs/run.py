@@ -31,15 +31,8 @@ from typing import Any
 import orjson
 
 from mga.config import ExpandConfig, differences, load_settings
-from mga.errors import InputError, StopError
-from mga.expand.recipe import Recipe
-from mga.expand.shard import Cut, ShardStats
-from mga.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
-from mga.records import Outcome, content_id
-from mga.runs.card import run_card
-from mga.runs.journals import clear, has_replies
-from mga.runs.session import SESSIONS
-from mga.store import (
+from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
+from mga.data.store import (
     Place,
     as_json,
     create,
@@ -53,6 +46,13 @@ from mga.store import (
     write_atomically,
     write_json,
 )
+from mga.errors import InputError, StopError
+from mga.expand.recipe import Recipe
+from mga.expand.shard import Cut, ShardStats
+from mga.records import Outcome, content_id
+from mga.runs.card import run_card
+from mga.runs.journals import clear, has_replies
+from mga.runs.monitoring.session import SESSIONS
 
 LOGS = "logs"
 CONTINUE = "run the same command again to continue"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import orjson
 
-from mga.chunks import chunk
-from mga.documents import InputFile
+from mga.data.documents import InputFile
+from mga.data.reading import read
+from mga.data.store import write_atomically
 from mga.errors import InputError
 from mga.expand.recipe import derived_seed
-from mga.reading import read
 from mga.records import Document
-from mga.store import write_atomically
-from mga.words import estimate_tokens
+from mga.text.chunks import chunk
+from mga.text.words import estimate_tokens
 
 
 async def write_sample(
@@ -44,6 +44,6 @@ async def write_sample(
 
 def sample_documents(path: Path) -> list[Document]:
     """The documents of a written sample."""
-    from mga.documents import find_files
+    from mga.data.documents import find_files
 
     return [row for row in read(find_files([str(path)])) if isinstance(row, Document)]

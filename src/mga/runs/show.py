@@ -1,4 +1,4 @@
-"""Look into a run from the terminal, or into a folder that a verb on whole corpora has written: how far it is, and
+"""Look into a run from the terminal, or into a folder that a command on whole corpora has written: how far it is, and
 originals beside what was written from them."""
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mga.data.store import Place, exists
 from mga.expand.shard import ShardStats
 from mga.runs.claims import workers_at_work
 from mga.runs.journals import replies_kept
+from mga.runs.monitoring.session import all_sessions
 from mga.runs.rows import rows_in, stage_counts, stage_record
 from mga.runs.run import CONTINUE, Run
-from mga.runs.session import all_sessions
-from mga.store import Place, exists
 
 # Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
 _UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
@@ -55,10 +55,10 @@ def status(run: Run) -> RenderableType:
 
 
 def _stage_status(folder: Place, stage: Mapping[str, Any]) -> RenderableType:
-    """Which verb wrote it from what, and what became of the rows."""
+    """Which command wrote it from what, and what became of the rows."""
     lines = Table.grid(padding=(0, 2))
     lines.add_row("state", "complete" if "counts" in stage else f"not complete; {CONTINUE}")
-    lines.add_row("made by", f"mga {stage['verb']}")
+    lines.add_row("made by", f"mga {stage['command']}")
     lines.add_row("from", Text(printable(", ".join(stage.get("given", ())))))
     counts = stage_counts(folder, stage)
     table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from mga.config import ExpandConfig
+from mga.data.outcomes import read_rows, write_rows
 from mga.errors import InputError
+from mga.expand.boilerplate import phrases_of
 from mga.expand.clean import clean
 from mga.expand.given_pairs import write_given_pairs
-from mga.expand.phrases import phrases_of
-from mga.outcomes import read_rows, write_rows
 from mga.records import Document, Drop, Pair, Reformulation
 
 _JUDGED = ("low_score", "no_verdict")  # dropped only after the text had passed cleaning

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from functools import partial
 
 from mga.config import ExpandConfig
-from mga.documents import InputFile
+from mga.data.documents import InputFile
+from mga.data.reading import Reader
 from mga.engines.client import Client
 from mga.errors import InputError
 from mga.expand.flow import Kit
 from mga.expand.limits import Limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import Shard, ShardStats, expand_shard
-from mga.reading import Reader
 from mga.records import Document, Outcome, Problem
 from mga.runs.claims import Claims
 from mga.runs.journals import Journals
-from mga.runs.progress import Progress
+from mga.runs.monitoring.progress import Progress
+from mga.runs.monitoring.watch import Watch
 from mga.runs.run import Run
-from mga.runs.watch import Watch
 
 SYNC_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0  # at what others have claimed and published, as long as there is something to claim

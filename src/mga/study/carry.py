@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mga.benchmarks.evaluate import Settings as EvaluationSettings
-from mga.benchmarks.evaluate import evaluate, score_of
-from mga.benchmarks.signals import SMOOTH
-from mga.budget.held_out import HeldOutSet, held_out_set, id_hash
-from mga.budget.pack import pack
-from mga.budget.packed import open_packed
-from mga.budget.recipe import Recipe, Source
-from mga.budget.texts import batches_of, corpus_of, texts_of
-from mga.budget.tokenizer import Tokenizer, load_tokenizer
 from mga.config import differences as changed_settings
-from mga.corpus.files import open_corpus
+from mga.data.corpus_files import open_corpus
+from mga.data.store import read_json, take, write_atomically, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError
+from mga.evaluation.evaluate import Settings as EvaluationSettings
+from mga.evaluation.evaluate import evaluate, score_of
+from mga.evaluation.signals import SMOOTH
+from mga.mixture.recipe import Recipe, Source
+from mga.packing.held_out import HeldOutSet, held_out_set, id_hash
+from mga.packing.pack import pack
+from mga.packing.packed import open_packed
+from mga.packing.texts import batches_of, corpus_of, texts_of
+from mga.packing.tokenizer import Tokenizer, load_tokenizer
 from mga.pretrain.train import pretrain
-from mga.store import read_json, take, write_atomically, write_json
 from mga.study.compare import curves, differences, reading
 from mga.study.settings import Run, StudySettings
 

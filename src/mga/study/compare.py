@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mga.evaluate.intervals import LEVEL, interval
+from mga.collapse.intervals import LEVEL, interval
 
 FEWEST_SEEDS = 3
 LOWER_IS_BETTER = ("loss", "bits_per_byte")
@@ -73,7 +73,7 @@ def reading(found: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> li
             for word in ("better", "worse", "open"):
                 names = [row["measure"] for row in mine if row["says"] == word]
                 if names:
-                    parts.append(f"{'cannot be told' if word == 'open' else word}: {', '.join(names)}")
+                    parts.append(f"{'inconclusive' if word == 'open' else word}: {', '.join(names)}")
             few = f" {seeds} seeds are too few for a claim." if seeds < FEWEST_SEEDS else ""
             sentences.append(f"{size}, {strategy} against {strategies[0]} ({seeds} seeds): {'; '.join(parts)}.{few}")
     count = sum(row["low"] is not None for row in found)

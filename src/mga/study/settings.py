@@ -39,9 +39,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mga.budget.amounts import Amount
-from mga.budget.recipe import PackSettings, Recipe, Source, Strategy
 from mga.errors import InputError
+from mga.mixture.amounts import Amount
+from mga.mixture.recipe import PackSettings, Recipe, Source, Strategy
 from mga.pretrain.config import ModelSettings, PretrainConfig, TrainingSettings
 
 Name = Annotated[str, Field(pattern=r"^[\w.]+$", description="letters, digits, _ and . only: it names folders")]

@@ -24,7 +24,7 @@ from mga.engine_uri import public_uri
 from mga.engines.engine import Reply, Request
 from mga.engines.servers.wire import FORMS, Features, Form, Schemas, path, payload, read_reply, server_message, thinks
 from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 KEY_VARIABLE = "MGA_API_KEY"
 # A long reply from a busy server takes minutes; a server that sends nothing for this long has hung. No limit on the

@@ -9,7 +9,7 @@ import regex
 
 from mga.engines.engine import Reply, Request, Token
 from mga.errors import TryAgainError
-from mga.words import estimate_tokens
+from mga.text.words import estimate_tokens
 
 Form = Literal["chat", "completions"]
 FORMS: tuple[Form, ...] = ("chat", "completions")

@@ -127,8 +127,8 @@ function browser(runs, { originals, rows }, counted) {
       fact("length", `${row.tokens == null ? "" : `${NUMBER.format(row.tokens)} tokens, `}${NUMBER.format(row.length)} characters` +
         (original.length ? `, ${(row.length / original.length).toFixed(2)} × the document` : "")),
       original.stems.length ? fact("keywords", `${shared.size} of the document's ${original.stems.length}`) : null,
-      row.cut_head ? fact("cut before", row.cut_head) : null,
-      row.cut_tail ? fact("cut after", row.cut_tail) : null,
+      row.stripped_prefix ? fact("cut before", row.stripped_prefix) : null,
+      row.stripped_suffix ? fact("cut after", row.stripped_suffix) : null,
     ];
     const title = h("h3", {}, h("bdi", {}, original.name || row.id), runs.length > 1 ? [" · ", h("bdi", {}, runs[row.run])] : null,
       " ", h("a", { href: address(row), class: "link" }, "link to this view"));

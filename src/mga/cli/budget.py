@@ -1,0 +1,180 @@
+"""The commands `mga budget plan`, `count`, `pack` and `trace`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mga.cli.options import CorpusFiles, Out, TextKey, Workers, threads
+from mga.errors import InputError
+
+budget = typer.Typer(
+    help="Divide a token budget among sources, count tokens, and pack them for training.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+RecipeName = Annotated[str, typer.Argument(help="a TOML file, or paper-… as it comes with mga", metavar="RECIPE")]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="tokenizer.json, a folder with one, a GGUF file, or smollm2-135m", metavar="FILE"),
+]
+Separator = Annotated[str | None, typer.Option("--separator", help="token that ends a document, if not the usual one")]
+STRATEGIES = "repeat, collect-more, upsample, expand, only-synthetic or weights, whatever the recipe says"
+
+
+@budget.command("plan")
+def plan(
+    recipe: RecipeName,
+    strategy: Annotated[str | None, typer.Option("--strategy", help=STRATEGIES)] = None,
+    tokens: Annotated[str | None, typer.Option("--budget", help="tokens to train on: 500B", metavar="TOKENS")] = None,
+    expansion: Annotated[
+        float, typer.Option("--expansion", help="tell what rewrites of so many times the tokens would buy", min=0.1)
+    ] = 4.0,
+    as_json: Annotated[bool, typer.Option("--json", help="the plan as JSON")] = False,
+) -> None:
+    """Tell how often each source is seen, and what that is worth."""
+    from mga.mixture.plan import plan as divided
+    from mga.mixture.plan import purchases
+    from mga.mixture.recipe import load_recipe
+
+    read = load_recipe(recipe, {"strategy": strategy, "budget": tokens})
+    found = divided(read)
+    bought = purchases(found, expansion)
+    if as_json:
+        _print_json(found, bought)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mga.mixture.amounts import shown
+
+    table = Table(title=f"{shown(found.budget)} tokens, {found.strategy}", title_justify="left", box=None)
+    for name in ("source", "weight", "unique", "epochs", "tokens", "effective unique"):
+        table.add_column(name, justify="left" if name == "source" else "right")
+    for share in found.shares:
+        cells = (f"{share.weight:.2%}", shown(share.unique), f"{share.epochs:.2f}", shown(share.tokens))
+        table.add_row(escape(share.name), *cells, shown(share.effective))
+    unique = sum(share.unique for share in found.shares)
+    table.add_row(
+        "together", "", shown(unique), f"{found.budget / unique:.2f}", shown(found.budget), shown(found.effective)
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    print("effective unique: unique tokens that would teach as much (Muennighoff et al. 2023, arXiv 2305.16264).")
+    for warning in found.warnings():
+        print(f"warning: {warning}")
+    for one in bought:
+        print(
+            f"Rewriting {one.name} {one.factor:g}×: {one.before:.2f} epochs become {one.after:.2f}; at most "
+            f"{shown(max(one.gained, 0))} tokens gained, if a rewrite taught as much as a new text."
+        )
+
+
+def _print_json(found: Any, bought: Any) -> None:
+    from dataclasses import asdict
+
+    from mga.data.store import as_json
+
+    shares = [{**asdict(s), "epochs": s.epochs, "effective": s.effective} for s in found.shares]
+    value = {"strategy": found.strategy.value, "budget": found.budget, "effective": found.effective, "sources": shares}
+    print(as_json({**value, "warnings": found.warnings(), "expansions": [asdict(one) for one in bought]}).decode())
+
+
+@budget.command("count")
+def count(
+    corpus: CorpusFiles,
+    tokenizer: TokenizerName = None,
+    separator: Separator = None,
+    text_key: TextKey = "text",
+    workers: Workers = None,
+) -> None:
+    """Count the tokens of a corpus."""
+    import time
+
+    from mga.data.corpus_files import open_corpus
+    from mga.packing.count import count as counted
+    from mga.packing.tokenizer import load_tokenizer
+
+    if tokenizer is None:
+        raise InputError("Name the tokenizer with --tokenizer.")
+    loaded = load_tokenizer(tokenizer, separator)
+    files = open_corpus(corpus, text_key)
+    began = time.monotonic()
+    found = counted(files, loaded, threads(workers))
+    seconds = max(time.monotonic() - began, 1e-9)
+    print(f"documents {found.documents:>18,}   ({found.empty:,} without text)")
+    print(f"bytes     {found.bytes:>18,}   {seconds:,.1f} s, {found.bytes / seconds / 1e6:,.1f} MB/s")
+    print(f"tokens    {found.tokens:>18,}   {found.bytes / max(found.tokens, 1):.2f} bytes each")
+    print(f"unique    {found.unique:>18,}   with the separator {loaded.separator_token} behind each; for a recipe")
+
+
+@budget.command("pack")
+def pack(
+    recipe: RecipeName,
+    out: Out,
+    tokenizer: TokenizerName = None,
+    separator: Separator = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help=STRATEGIES)] = None,
+    tokens: Annotated[str | None, typer.Option("--budget", help="tokens to train on: 500M", metavar="TOKENS")] = None,
+    sequence: Annotated[int | None, typer.Option("--sequence", help="tokens per sequence [default: 8192]")] = None,
+    packing: Annotated[str | None, typer.Option("--packing", help="best-fit or concatenate")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="seed of all drawing [default: 0]", min=0)] = None,
+    workers: Workers = None,
+) -> None:
+    """Draw, tokenize, shuffle and pack a recipe's texts into sequences for training.
+
+    Run the same command again to continue where it was stopped.
+    """
+    import sys
+    import time
+
+    from mga.mixture.recipe import load_recipe
+    from mga.packing.pack import pack as work
+    from mga.packing.tokenizer import load_tokenizer
+
+    settings = {"sequence": sequence, "packing": packing, "seed": seed, "separator": separator}
+    read = load_recipe(recipe, {"strategy": strategy, "budget": tokens, "tokenizer": tokenizer, "pack": settings})
+    if read.tokenizer is None:
+        raise InputError("Name the tokenizer with --tokenizer, or in the recipe.")
+    began = time.monotonic()
+    loaded = load_tokenizer(read.tokenizer, read.pack.separator)
+    done = work(read, loaded, out, threads(workers), lambda line: print(line, file=sys.stderr))
+    train = done["counts"]["train"]
+    held = {name: counts["tokens"] for name, counts in done["counts"]["validation"].items()}
+    print(f"{'source':24} {'unique':>16} {'epochs':>8} {'planned':>16} {'packed':>16} {'held out':>14}")
+    for source in read.source:
+        share = done["plan"].get(source.name, {"unique": 0, "epochs": 0, "tokens": 0})
+        print(
+            f"{source.name:24} {share['unique']:>16,.0f} {share['epochs']:>8.2f} {share['tokens']:>16,.0f} "
+            f"{train['by_source'][source.name]:>16,} {held.get(source.name, 0):>14,}"
+        )
+    room = max(train["sequences"] * read.pack.sequence, 1)
+    print(
+        f"{train['sequences']:,} sequences of {read.pack.sequence:,} tokens in {train['shards']:,} shards, "
+        f"{train['padding'] / room:.2%} padding, {train['cut']:,} cuts in {train['documents']:,} documents; "
+        f"{time.monotonic() - began:,.1f} s"
+    )
+    print(out)
+
+
+@budget.command("trace")
+def trace(
+    data: Annotated[Path, typer.Argument(help="folder of `mga budget pack`, or its validation/SOURCE", metavar="DATA")],
+    sequence: Annotated[int, typer.Argument(help="from 0", metavar="SEQUENCE")],
+    position: Annotated[int, typer.Argument(help="from 0", metavar="POSITION")],
+) -> None:
+    """Tell which text, and which epoch of it, a token of packed data is from."""
+    from dataclasses import asdict
+
+    from mga.packing.packed import open_packed
+
+    packed = open_packed(data)
+    origin = packed.trace(sequence, position)
+    print(f"token     {packed[sequence][position]}")
+    if origin is None:
+        print("padding")
+        return
+    for name, value in asdict(origin).items():
+        print(f"{name:9} {value!r}" if isinstance(value, str) else f"{name:9} {value}")

@@ -1,0 +1,72 @@
+"""The command line: one function per command. Errors are one sentence and an exit code.
+
+Exit codes: 0 done · 1 done, but every text failed · 2 something to put right first · 130 stopped by Ctrl-C.
+"""
+
+import io
+import sys
+from collections.abc import Callable
+
+import typer
+
+from mga.cli.boilerplate import boilerplate
+from mga.cli.budget import budget
+from mga.cli.clean import clean
+from mga.cli.collapse import collapse
+from mga.cli.collapse_generations import collapse_generations
+from mga.cli.compare_prompts import compare_prompts
+from mga.cli.decontaminate import decontaminate
+from mga.cli.dedup import dedup
+from mga.cli.diversity import diversity
+from mga.cli.evaluate import evaluate
+from mga.cli.expand import expand, worker
+from mga.cli.looking import export, show, status
+from mga.cli.losses import losses
+from mga.cli.plan import plan
+from mga.cli.pretrain import pretrain
+from mga.cli.report import report
+from mga.cli.sample import sample
+from mga.cli.study import study
+from mga.cli.tool.group import tool
+from mga.cli.top import top
+from mga.cli.tune_engine import tune_engine
+from mga.errors import InterruptedRunError, MgaError
+
+app = typer.Typer(
+    help="Expand a pretraining corpus by genre-audience reformulation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+CARRYING = (expand, worker, status, top, show, report, export, compare_prompts, plan, tune_engine)
+WHOLE_CORPORA = (clean, boilerplate, dedup, decontaminate, diversity)
+MODELS = (pretrain, evaluate, study, losses, sample, collapse, collapse_generations)
+COMMANDS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(budget, name="budget")
+app.add_typer(tool, name="tool")
+
+
+def main() -> None:
+    """Run the command line; turn our errors into a sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except MgaError as error:
+        print(f"mga: {error}", file=sys.stderr)
+        sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
+    except KeyboardInterrupt:
+        print("mga: stopped.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""Rows of files → Documents, all of them or a range, with every unusable row named.
+
+Foreign column names are translated here, once; everything inside the house speaks `Document`.
+
+Rows are numbered over the whole input, so that a range of them is the same rows on every machine. A blank line is no
+row. A file that cannot be read, or breaks off, has one row more: the Problem that says so.
+"""
+
+import fnmatch
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import accumulate
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed, plain
+from mga.errors import StopError
+from mga.records import Document, Problem, content_id
+from mga.text.words import has_words
+
+Row: TypeAlias = Document | Problem
+_Fields: TypeAlias = dict[str, Any]
+_Numbered: TypeAlias = tuple[int, int, _Fields | Problem]  # row in the file, line or row as people count, what is there
+
+_DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
+_END = 1 << 62
+_COUNTED_AT_ONCE = 16
+_BATCH_ROWS = 512
+_PAGE_BYTES = 1 << 20  # a row group may be larger than memory: it is read in pieces of this size
+
+
+def count_rows(
+    files: Sequence[InputFile], text_key: str = "text", id_key: str = "id", limit: int | None = None
+) -> list[int]:
+    """Rows of each file: from the metadata of Parquet, by counting the lines of JSON Lines. With a `limit`, only the
+    rows that hold the first so many documents. Raises StopError for an error that may pass."""
+    if limit is None:
+        with ThreadPoolExecutor(_COUNTED_AT_ONCE) as pool:
+            return list(pool.map(partial(_count, text_key=text_key), files))
+    counts = []
+    for number, file in enumerate(files):
+        rows = 0
+        with closing(_Opened(number, file, text_key, id_key)) as opened:
+            for row in opened.rows(0, _END) if limit else ():
+                rows += 1
+                limit -= isinstance(row, Document)
+                if not limit:
+                    break
+        counts.append(rows)
+    return counts
+
+
+def read(
+    files: Sequence[InputFile], text_key: str = "text", id_key: str = "id", limit: int | None = None
+) -> Iterator[Row]:
+    """Every row of the input in order, as a Document or as the Problem that makes it unusable. `limit` counts
+    documents. The document id is the row's own, else a hash of its text."""
+    documents = 0
+    for number, file in enumerate(files):
+        with closing(_Opened(number, file, text_key, id_key)) as opened:
+            for row in opened.rows(0, _END):
+                if documents == limit:
+                    return
+                documents += isinstance(row, Document)
+                yield row
+
+
+class Reader:
+    """Ranges of the input's rows. Ranges that follow each other are read in one pass over a file; in Parquet, row
+    groups before a range are not read at all. `counts` are the rows of each file (`count_rows`)."""
+
+    def __init__(self, files: Sequence[InputFile], counts: Sequence[int], text_key: str = "text", id_key: str = "id"):
+        self._files = files
+        self._ends = list(accumulate(counts))
+        self._keys = (text_key, id_key)
+        self._open: _Opened | None = None
+
+    def rows(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` to before `stop`, numbered over the whole input."""
+        before = 0
+        for number, end in enumerate(self._ends):
+            if start < end and before < stop:
+                yield from self._opened(number, start - before).rows(max(start - before, 0), min(stop, end) - before)
+            before = end
+
+    def close(self) -> None:
+        """Close the file that is open."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _opened(self, number: int, first: int) -> "_Opened":
+        if self._open is None or self._open.number != number or self._open.next > first:
+            self.close()
+            self._open = _Opened(number, self._files[number], *self._keys)
+        return self._open
+
+
+class _Opened:
+    """One file, read forwards. `next`: the first row that can still be had."""
+
+    def __init__(self, number: int, file: InputFile, text_key: str, id_key: str) -> None:
+        self.number = number
+        self.next = 0
+        self._file = file
+        self._keys = (text_key, id_key)
+        self._stream: BinaryIO | None = None
+        self._source: _Parquet | _JsonLines | None = None
+        self._useless: Problem | None = None
+
+    def rows(self, first: int, last: int) -> Iterator[Row]:
+        """The rows from `first` to before `last` of this file."""
+        try:
+            if self._stream is None:
+                self._start()
+        except OSError as error:
+            _stop_if_it_may_pass(error, self._file, 0)
+            raise
+        if self._source is None:
+            if self._useless is not None and first == 0:
+                yield self._useless
+            self.next = 1
+            return
+        for index, place, found in self._source.take(first, last):
+            self.next = index + 1
+            yield found if isinstance(found, Problem) else self._document(found, place)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _start(self) -> None:
+        file = self._file
+        if file.size == 0:
+            self._useless = Problem(file.name, None, "empty_file", "the file is empty", "remove it or write it again")
+            return
+        self._stream = file.open()
+        if not file.name.endswith(PARQUET_ENDINGS):
+            self._source = _JsonLines(self._stream, file)
+            return
+        opened = _opened_parquet(self._stream, file, self._keys[0])
+        if isinstance(opened, Problem):
+            self._useless = opened
+        else:
+            self._source = _Parquet(opened, file, *self._keys)
+
+    def _document(self, fields: _Fields, row: int) -> Row:
+        file, (text_key, id_key) = self._file, self._keys
+        text = fields.get(text_key)
+        if text_key not in fields:
+            what = _missing("field", text_key, list(fields))
+            return Problem(file.name, row, "no_text", what, "choose with --text-key")
+        if not isinstance(text, str):
+            what = f"{text_key!r} is {_kind(text)}, not a string"
+            return Problem(file.name, row, "text_not_string", what, "convert it")
+        if not has_words(text):
+            return Problem(file.name, row, "empty_text", f"{text_key!r} holds no word", "nothing to rewrite")
+        given = fields.get(id_key)
+        usable = isinstance(given, str | int) and not isinstance(given, bool) and given != ""
+        return Document(str(given) if usable else content_id(text), text, f"{self.number}:{row}")
+
+
+class _JsonLines:
+    def __init__(self, stream: BinaryIO, file: InputFile) -> None:
+        self._lines = iter(decompressed(stream))
+        self._file = file
+        self._line = 0
+        self._row = 0
+        self._damaged = False
+
+    def take(self, first: int, last: int) -> Iterator[_Numbered]:
+        while self._row < last and not self._damaged:
+            try:
+                raw = next(self._lines, None)
+            except _DAMAGE as error:
+                _stop_if_it_may_pass(error, self._file, self._row)
+                self._damaged = True
+                if first <= self._row:
+                    yield self._row, self._line, _damage(self._file, self._row, error)
+                return
+            if raw is None:
+                return
+            line = _without_mark(raw) if self._line == 0 else raw
+            self._line += 1
+            if line.isspace():
+                continue
+            self._row += 1
+            if self._row > first:
+                yield self._row - 1, self._line - 1, self._fields(line)
+
+    def _fields(self, line: bytes) -> _Fields | Problem:
+        row = self._line - 1
+        try:
+            fields = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return Problem(self._file.name, row, *_json_problem(line, error))
+        if isinstance(fields, dict):
+            return fields
+        what = f"the line holds {_kind(fields)} where a JSON object is expected"
+        return Problem(self._file.name, row, "not_an_object", what, "one JSON object per line")
+
+
+class _Parquet:
+    """Row groups before what is wanted are skipped. Damage costs the rest of its row group, not of the file."""
+
+    def __init__(self, parquet: pq.ParquetFile, file: InputFile, text_key: str, id_key: str) -> None:
+        self._parquet = parquet
+        self._file = file
+        self._columns = [text_key, id_key] if _holds_ids(parquet.schema_arrow, id_key) else [text_key]
+        groups = range(parquet.metadata.num_row_groups)
+        self._starts = [0, *accumulate(parquet.metadata.row_group(group).num_rows for group in groups)]
+        self._group = -1
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._batch: pa.RecordBatch | None = None
+        self._row = 0  # of the batch's first, or of the next batch's
+
+    def take(self, first: int, last: int) -> Iterator[_Numbered]:
+        for group, start in enumerate(self._starts[:-1]):
+            end = self._starts[group + 1]
+            if end <= first or start >= last:
+                continue
+            if group != self._group:
+                self._begin(group)
+            yield from self._of_group(max(first, start), min(last, end))
+
+    def _begin(self, group: int) -> None:
+        self._group, self._row, self._batch = group, self._starts[group], None
+        self._batches = self._parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=self._columns)
+
+    def _of_group(self, first: int, last: int) -> Iterator[_Numbered]:
+        while True:
+            if self._batch is None:
+                try:
+                    self._batch = next(self._batches, None)
+                except _DAMAGE as error:
+                    _stop_if_it_may_pass(error, self._file, self._row)
+                    self._batches = iter(())
+                    if first <= self._row < last:
+                        yield self._row, self._row, _damage(self._file, self._row, error)
+                    return
+                if self._batch is None:
+                    return
+            end = self._row + self._batch.num_rows
+            begin = max(first, self._row)
+            if begin < min(last, end):
+                wanted = self._batch.slice(begin - self._row, min(last, end) - begin)
+                for index, fields in enumerate(self._rows(wanted, begin), begin):
+                    yield index, index, fields
+            if end > last:
+                return
+            self._row, self._batch = end, None
+            if end == last:
+                return
+
+    def _rows(self, batch: pa.RecordBatch, row: int) -> list[_Fields | Problem]:
+        try:
+            return cast(list[_Fields | Problem], batch.to_pylist())
+        except UnicodeDecodeError:
+            return [_parquet_row(batch.slice(i, 1), self._file, row + i) for i in range(batch.num_rows)]
+
+
+def _count(file: InputFile, text_key: str) -> int:
+    if file.size == 0:
+        return 1
+    rows = 0
+    try:
+        with file.open() as stream:
+            if file.name.endswith(PARQUET_ENDINGS):
+                opened = _opened_parquet(stream, file, text_key)
+                return 1 if isinstance(opened, Problem) else int(opened.metadata.num_rows)
+            for number, line in enumerate(decompressed(stream)):
+                rows += not (_without_mark(line) if number == 0 else line).isspace()
+    except _DAMAGE as error:
+        _stop_if_it_may_pass(error, file, rows)
+        return rows + 1
+    return rows
+
+
+def _opened_parquet(stream: BinaryIO, file: InputFile, text_key: str) -> pq.ParquetFile | Problem:
+    try:
+        parquet = pq.ParquetFile(stream, buffer_size=_PAGE_BYTES, pre_buffer=False)
+    except pa.ArrowInvalid:
+        what = "this is no complete Parquet file"
+        return Problem(file.name, None, "damaged_file", what, "it may be cut off: fetch it again")
+    columns = parquet.schema_arrow.names
+    if text_key in columns:
+        return parquet
+    what = _missing("column", text_key, columns)
+    return Problem(file.name, None, "no_text_column", what, "choose with --text-key")
+
+
+def _without_mark(line: bytes) -> bytes:
+    """A first line without the byte order mark."""
+    return line.removeprefix(b"\xef\xbb\xbf")
+
+
+def _stop_if_it_may_pass(error: Exception, file: InputFile, row: int) -> None:
+    """Damage carries no error number. What the system or the network reports may pass: never taken for damage, which
+    would leave out the rest of the file for good."""
+    if isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None:
+        raise StopError(f"Reading {file.name} failed after {row:,} rows: {plain(error)}.") from error
+
+
+def _damage(file: InputFile, rows: int, error: Exception) -> Problem:
+    what = f"the file is damaged after {rows:,} rows: {plain(error)}"
+    return Problem(file.name, None, "damaged_file", what, "the rows before are used; fetch it again for the rest")
+
+
+def _holds_ids(schema: pa.Schema, id_key: str) -> bool:
+    """Whether the column is there once and holds strings or whole numbers; no other value serves as an id."""
+    if schema.names.count(id_key) != 1:
+        return False
+    kind = schema.field(id_key).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return pa.types.is_integer(kind) or any(is_string(kind) for is_string in strings)
+
+
+def _parquet_row(batch: pa.RecordBatch, file: InputFile, row: int) -> _Fields | Problem:
+    try:
+        return cast(_Fields, batch.to_pylist()[0])
+    except UnicodeDecodeError as broken:
+        what = f"byte {broken.start:,} of a value is not UTF-8"
+        return Problem(file.name, row, "not_utf8", what, "write the file again as UTF-8")
+
+
+def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str, str]:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as broken:
+        return "not_utf8", f"byte {broken.start:,} of the line is not UTF-8", "convert the file to UTF-8"
+    if "surrogate" in str(error):
+        return "not_unicode", "it holds half of a surrogate pair", "replace it with U+FFFD"
+    return (
+        "not_json",
+        f"the line is not valid JSON: {error.msg} at character {error.colno:,}",
+        "mend or remove it",
+    )
+
+
+def _missing(noun: str, key: str, present: Sequence[str]) -> str:
+    near = fnmatch.filter(present, f"*{key}*")
+    shown = ", ".join([*near, *(name for name in present if name not in near)][:12]) or "none"
+    return f"there is no {noun} {key!r}; the {noun}s are: {shown}"
+
+
+def _kind(value: object) -> str:
+    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
+    kinds |= {str: "a string", list: "a list", dict: "an object"}
+    return kinds.get(type(value), type(value).__name__)

@@ -1,0 +1,209 @@
+"""From a recipe to sequences on disk. Read `pack` first: it is the table of contents.
+
+pack.json            recipe, plan and settings; with `counts` once all is done
+train/               shards (mga.packing.shard)
+validation/SOURCE/   held-out texts of each source, packed once, by concatenation
+documents/SOURCE/    where each text came from, and whether it is held out
+tokenizer.json       what the ids mean
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mga.config import differences
+from mga.data.corpus_files import ordered
+from mga.data.store import read_json, take, write_atomically, write_json
+from mga.engine_uri import public_uri
+from mga.errors import InputError, StopError
+from mga.mixture.plan import Plan, plan
+from mga.mixture.recipe import Recipe
+from mga.packing.draw import Histogram, Shelves, Times, draws, read_part
+from mga.packing.held_out import held_out_set
+from mga.packing.shard import Layout, write_shard
+from mga.packing.texts import corpus_of
+from mga.packing.tokenise import Folders, tokenise
+from mga.packing.tokenizer import Tokenizer
+
+Say = Callable[[str], None]
+
+
+def pack(recipe: Recipe, tokenizer: Tokenizer, out: Path, workers: int, say: Say) -> dict[str, Any]:
+    """Draw, tokenize, shuffle and pack what a recipe says into the folder `out`, or continue there; returns
+    what pack.json holds. Raises InputError when the folder holds something else."""
+    _check(recipe)
+    with _folder(out, recipe, tokenizer) as begun:
+        if "counts" in begun:  # a kill may have come before the end of `_finish`
+            shutil.rmtree(out / ".scratch", ignore_errors=True)
+            return begun
+        folders = Folders(out / "documents", out / ".scratch" / "tokens")
+        _tokenise(recipe, tokenizer, folders, workers, say)
+        histograms = _histograms(recipe, folders)
+        plan_ = plan(_with_counts(recipe, histograms), {name: float(h.tokens.sum()) for name, h in histograms.items()})
+        for warning in plan_.warnings():
+            say(warning)
+        layout = _layout(recipe, tokenizer)
+        counts = {
+            "train": _pack_training(recipe, plan_, histograms, folders, layout, out, workers),
+            "validation": _pack_validation(recipe, folders, layout, out),
+        }
+        return _finish(out, begun, plan_, counts)
+
+
+def _check(recipe: Recipe) -> None:
+    for source in recipe.source:
+        if not source.paths:
+            raise InputError(f"Source {source.name} has no `paths`: where are its texts?")
+
+
+@contextmanager
+def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """Take the folder for this process, new or with the same work begun."""
+    lock = take(out)
+    try:
+        record = out / "pack.json"
+        described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})
+        for source in described["source"]:
+            source["paths"] = [public_uri(path) for path in source["paths"]]
+        identity: dict[str, Any] = {
+            "recipe": described,
+            "tokenizer": {"fingerprint": tokenizer.fingerprint, "separator": tokenizer.separator_token},
+            "corpora": {source.name: corpus_of(source).fingerprint for source in recipe.source},
+        }
+        if record.exists():
+            held = read_json(record)
+            if changed := differences({name: held.get(name) for name in identity}, identity):
+                raise InputError(f"{out} was packed otherwise: {'; '.join(changed)}. Choose another --out.")
+        else:
+            others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+            if others:
+                raise InputError(f"{out} is not empty ({others[0]}, …); choose another --out.")
+            held = {**identity, "vocabulary": tokenizer.vocabulary, "dtype": tokenizer.dtype.str, "mga": version("mga")}
+            write_atomically(out / "tokenizer.json", tokenizer.definition.encode())
+            write_json(record, held)
+        yield held
+    except OSError as error:
+        raise StopError(f"Cannot work in {out}: {error.strerror}. Make room or rights, then run again.") from error
+    finally:
+        lock.release()
+
+
+def _tokenise(recipe: Recipe, tokenizer: Tokenizer, folders: Folders, workers: int, say: Say) -> None:
+    done = folders.ids.parent / "tokenised.json"
+    if done.exists():
+        return
+    read = 0
+    for name, size in tokenise(recipe.source, tokenizer, held_out_set(recipe), folders, workers):
+        if read // (1 << 30) != (read + size) // (1 << 30):
+            say(f"{(read + size) / 1e9:,.0f} GB of text tokenized, at {name}")
+        read += size
+    write_json(done, {"bytes": read})
+
+
+def _histograms(recipe: Recipe, folders: Folders) -> dict[str, Histogram]:
+    """Each source's tokens to train on, separators included."""
+    found = {}
+    for i, source in enumerate(recipe.source):
+        found[source.name] = histogram = Histogram()
+        for table in folders.parts(source.name):
+            part = read_part(folders, source.name, _salt(recipe, i), table, source.megadocs)
+            free = ~part.held_out
+            histogram.add(part.keys[free], part.lengths[free] + 1)
+    return found
+
+
+def _with_counts(recipe: Recipe, histograms: dict[str, Histogram]) -> Recipe:
+    sources = [s.model_copy(update={"unique": float(histograms[s.name].tokens.sum()) or None}) for s in recipe.source]
+    return recipe.model_copy(update={"source": tuple(sources)})
+
+
+def _salt(recipe: Recipe, source: int) -> int:
+    return (recipe.pack.seed * 1_000_003 + source * 7_777_777 + 1) % 2**63
+
+
+def _layout(recipe: Recipe, tokenizer: Tokenizer) -> Layout:
+    joiner, _ = tokenizer.encode([recipe.pack.joiner])
+    megadocs = tuple(i for i, source in enumerate(recipe.source) if source.megadocs)
+    settings = recipe.pack
+    return Layout(
+        settings.sequence,
+        settings.packing == "best-fit",
+        tokenizer.separator,
+        joiner,
+        megadocs,
+        tokenizer.dtype,
+        tokenizer.name,
+        settings.seed,
+    )
+
+
+def _pack_training(
+    recipe: Recipe,
+    plan_: Plan,
+    histograms: dict[str, Histogram],
+    folders: Folders,
+    layout: Layout,
+    out: Path,
+    workers: int,
+) -> dict[str, Any]:
+    wanted = {share.name: share.tokens for share in plan_.shares}
+    times = {name: histogram.times(wanted.get(name, 0.0)) for name, histogram in histograms.items()}
+    shards = max(1, round(plan_.budget / recipe.pack.shard_tokens))
+    shelves = Shelves(folders.ids.parent / "draws", shards)
+    for i, source in enumerate(recipe.source):
+        for table in folders.parts(source.name):
+            part = read_part(folders, source.name, _salt(recipe, i), table, source.megadocs)
+            shelves.add(draws(part, i, times[source.name], ~part.held_out))
+    shelves.flush()
+    names = [source.name for source in recipe.source]
+
+    def work(number: int) -> dict[str, Any]:
+        path = out / "train" / f"{number:05}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.with_suffix(".json").exists():
+            return dict(read_json(path.with_suffix(".json")))
+        return write_shard(path, shelves.shard(number), names, folders, layout, number)
+
+    return _summed(ordered(work, range(shards), workers), layout)
+
+
+def _pack_validation(recipe: Recipe, folders: Folders, layout: Layout, out: Path) -> dict[str, Any]:
+    names = [source.name for source in recipe.source]
+    counts: dict[str, Any] = {}
+    for i, source in enumerate(recipe.source):
+        path = out / "validation" / source.name / "00000"
+        shelves = Shelves(folders.ids.parent / f"held-{source.name}", 1)
+        for table in folders.parts(source.name):
+            part = read_part(folders, source.name, _salt(recipe, i), table, False)
+            shelves.add(draws(part, i, Times(1, 0.0), part.held_out))
+        shelves.flush()
+        held = shelves.shard(0)
+        if len(held):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            plain = replace(layout, best_fit=False, megadocs=())
+            counts[source.name] = _summed(iter([write_shard(path, held, names, folders, plain, 0)]), plain)
+    return counts
+
+
+def _summed(shards: Iterator[dict[str, Any]], layout: Layout) -> dict[str, Any]:
+    total: dict[str, Any] = {"shards": 0, "sequences": 0, "tokens": 0, "documents": 0, "cut": 0, "by_source": {}}
+    for counts in shards:
+        total["shards"] += 1
+        for name in ("sequences", "tokens", "documents", "cut"):
+            total[name] += counts[name]
+        for name, tokens in counts["by_source"].items():
+            total["by_source"][name] = total["by_source"].get(name, 0) + tokens
+    total["padding"] = total["sequences"] * layout.sequence - total["tokens"]
+    return total
+
+
+def _finish(out: Path, begun: dict[str, Any], plan_: Plan, counts: dict[str, Any]) -> dict[str, Any]:
+    shares = {s.name: {"unique": s.unique, "epochs": s.epochs, "tokens": s.tokens} for s in plan_.shares}
+    record = {**begun, "plan": shares, "counts": counts}
+    write_json(out / "pack.json", record)
+    shutil.rmtree(out / ".scratch")
+    return record

@@ -1,0 +1,138 @@
+"""What a judge's scores are worth: whether they tell a document's own text from another's, and whether they repeat.
+
+- AUC: the chance that a faithful text scores higher than an unrelated one, ties counted half; 0.5 is a coin. Its
+  interval is the bootstrap's (95%, documents drawn with replacement), whose lower end is never above 1 − 3/n: n
+  documents without an error do not show that errors are rarer than that (the rule of three).
+- Krippendorff's alpha (ordinal) of repeated judgements of the same text: 1 agreement, 0 chance.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import krippendorff
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from mga.prompt_comparison.judging import Judgement
+from mga.prompt_comparison.questions import Kind
+
+DRAWS = 2_000
+
+# The lower end of the AUC's interval from which a judge is fit for something. 0.9: of ten such choices one is wrong.
+# 0.7: a mean over many texts still orders variants that differ. Above 0.5: it has seen something.
+DECIDES, RANKS, CHANCE = 0.9, 0.7, 0.5
+# Krippendorff's own advice (Content Analysis, 2004, ch. 11): rely on 0.8, be careful down to 0.667.
+RELIABLE, TENTATIVE = 0.8, 0.667
+
+
+def reliability(judgements: Sequence[Judgement], min_score: int, seed: int = 0) -> dict[str, Any]:
+    """All figures on a judge, and in `statement` in plain words what it is fit for."""
+    found: dict[str, Any] = {
+        "planted": _separation(judgements, "planted", min_score, seed),
+        "swapped": _separation(judgements, "swapped", min_score, seed),
+        "repeated": _agreement(judgements, min_score),
+    }
+    found["statement"] = _statement(found, min_score)
+    return found
+
+
+def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int, seed: int) -> dict[str, Any] | None:
+    """How well faithful and unrelated texts are told apart; None without verdicts on both."""
+    asked = [judgement for judgement in judgements if judgement.kind == kind]
+    told = [judgement for judgement in asked if judgement.score is not None]
+    faithful = np.array([bool(judgement.faithful) for judgement in told])
+    if len(set(faithful.tolist())) < 2:
+        return None
+    scores = np.array([judgement.score for judgement in told], np.float64)
+    numbers = {name: place for place, name in enumerate(dict.fromkeys(j.document for j in told))}
+    of = np.array([numbers[judgement.document] for judgement in told])
+    expected = np.array([np.nan if j.expected is None else j.expected for j in told], np.float64)
+    return {
+        "pairs": len(asked),
+        "no_verdict": len(asked) - len(told),
+        "faithful": int(faithful.sum()),
+        "unrelated": int((~faithful).sum()),
+        "auc": float(roc_auc_score(faithful, scores)),
+        "interval": _interval(faithful, scores, of, seed),
+        "auc_expected": None if np.isnan(expected).any() else float(roc_auc_score(faithful, expected)),
+        "mean_faithful": float(scores[faithful].mean()),
+        "mean_unrelated": float(scores[~faithful].mean()),
+        "faithful_dropped": float((scores[faithful] < min_score).mean()),
+        "unrelated_kept": float((scores[~faithful] >= min_score).mean()),
+    }
+
+
+def _interval(
+    faithful: NDArray[np.bool_], scores: NDArray[np.float64], of: NDArray[np.int64], seed: int
+) -> list[float]:
+    """The middle 95% of the AUC over resamples of the documents."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(of == document) for document in range(int(of.max()) + 1)]
+    found = []
+    for _ in range(DRAWS):
+        drawn = np.concatenate([members[document] for document in rng.integers(0, len(members), len(members))])
+        if 0 < faithful[drawn].sum() < len(drawn):
+            found.append(float(_auc(faithful[drawn], scores[drawn])))
+    low, high = (float(edge) for edge in np.quantile(found, (0.025, 0.975)))
+    return [min(low, max(0.0, 1 - 3 / len(members))), high]
+
+
+def _auc(faithful: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """As roc_auc_score has it, without its checks: two thousand draws take no seconds."""
+    above, below = scores[faithful][:, None], scores[~faithful][None, :]
+    return float((above > below).mean() + 0.5 * (above == below).mean())
+
+
+def _agreement(judgements: Sequence[Judgement], min_score: int) -> dict[str, Any] | None:
+    """How far repeated judgements of the same text agree; None without a text that has two verdicts."""
+    of: defaultdict[str, list[int]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.kind == "repeated" and judgement.score is not None:
+            of[judgement.text_id].append(judgement.score)
+    several = [scores for scores in of.values() if len(scores) > 1]
+    if not several:
+        return None
+    most = max(map(len, several))
+    table = np.array([[*scores, *[np.nan] * (most - len(scores))] for scores in several]).T
+    different = len(set(table[~np.isnan(table)].tolist())) > 1
+    kept = [[score >= min_score for score in scores] for scores in several]
+    return {
+        "texts": len(several),
+        "judgements_each": most,
+        "alpha": float(krippendorff.alpha(table, level_of_measurement="ordinal")) if different else None,
+        "same_score": float(np.mean([len(set(scores)) == 1 for scores in several])),
+        "same_decision": float(np.mean([len(set(of_text)) == 1 for of_text in kept])),
+    }
+
+
+def _statement(found: dict[str, Any], min_score: int) -> str:
+    planted, repeated = found["planted"], found["repeated"]
+    if planted is None:
+        return "The judge gave no verdicts on planted pairs: nothing can be said of its scores."
+    low, high = planted["interval"]
+    said = f"AUC {planted['auc']:.2f} ({low:.2f} to {high:.2f}) on {planted['faithful']:,} faithful and "
+    said += f"{planted['unrelated']:,} unrelated texts. "
+    if low >= DECIDES:
+        said += (
+            f"The judge is fit to drop single texts that have lost their document: with a least score of {min_score} "
+            f"it keeps {planted['unrelated_kept']:.0%} of the unrelated and drops {planted['faithful_dropped']:.0%} "
+            "of the faithful."
+        )
+    elif low >= RANKS:
+        said += "The judge is fit to compare variants by their averages, not to decide on single texts."
+    elif low > CHANCE:
+        said += "The judge is hardly better than chance: only large differences of averages mean anything."
+    else:
+        said += (
+            "The judge is fit for nothing: its scores do not tell a document's own text from another's. Do not drop "
+            "texts by them, and read no score table above."
+        )
+    if repeated is None:
+        return said
+    if repeated["alpha"] is None:
+        return f"{said} Asked again it always gave the same score, to every text."
+    alpha = repeated["alpha"]
+    how = "reliably" if alpha >= RELIABLE else "tolerably" if alpha >= TENTATIVE else "not reliably"
+    return f"{said} Drawn again, its scores repeat {how} (alpha {alpha:.2f})."

@@ -1,0 +1,80 @@
+"""The texts of a corpus, as they are scored: each with an id of its own, what it came with, and its source."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from mga.data.corpus_files import Corpus, open_corpus
+from mga.engine_uri import public_uri
+from mga.errors import InputError
+from mga.records import content_id
+from mga.text.words import has_words
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A document to score. `input` names the file, folder or pattern it came with, `source` what the user groups by."""
+
+    id: str
+    text: str
+    input: str
+    source: str | None
+
+
+def check_columns(corpus: Corpus, source_key: str | None) -> None:
+    """Raise InputError unless every file has the columns of the text and of the source, if one is named."""
+    for file in corpus.files:
+        present = corpus.columns(file)
+        for key, option in ((corpus.text_key, "--text-key"), (source_key, "--by")):
+            if key and key not in present:
+                has = ", ".join(present) or "none"
+                raise InputError(f"{file.name} has no column {key!r}; it has: {has}. Choose with {option}.")
+
+
+def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> Iterator[Text]:
+    """All usable texts in order. An id that comes again with a number after it; texts without a word are skipped."""
+    seen: Counter[str] = Counter()
+    inputs = _inputs(corpus)
+    for file in corpus.files:
+        present = corpus.columns(file)
+        extra = [key for key in (corpus.id_key, source_key) if key and key in present]
+        for batch in corpus.batches(file, list(dict.fromkeys([corpus.text_key, *extra]))):
+            for row in _rows(batch.rows):
+                text, given = row.get(corpus.text_key), row.get(corpus.id_key)
+                if not isinstance(text, str) or not has_words(text):
+                    skipped["no_text"] += 1
+                    continue
+                name = str(given) if isinstance(given, str | int) and given != "" else content_id(text)
+                seen[name] += 1
+                number = f"#{seen[name]}" if seen[name] > 1 else ""
+                source = row.get(source_key) if source_key else None
+                yield Text(f"{name}{number}", text, inputs[file.url], None if source is None else str(source))
+
+
+def _inputs(corpus: Corpus) -> dict[str, str]:
+    """For the address of each file, the short name of what the user named; the texts of a run are its kept/."""
+    names: dict[str, str] = {}
+    short = [PurePosixPath(public_uri(given)).name or public_uri(given) for given in corpus.given]
+    for given, name in zip(corpus.given, short, strict=True):
+        name = name if short.count(name) == 1 else public_uri(given)
+        own = f"{name}/kept" if (Path(given) / "run.json").is_file() else name
+        names |= {file.url: own for file in open_corpus([given], corpus.text_key, corpus.id_key).files}
+    return names
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch; empty where a value is no UTF-8."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows
+    except UnicodeDecodeError:
+        return [{}] if batch.num_rows == 1 else [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
+
+
+def ids_of(corpus: Corpus) -> Iterator[str]:
+    """The ids under which the documents of a corpus are scored."""
+    return (text.id for text in texts_of(corpus, None, Counter()))

@@ -1,0 +1,216 @@
+"""Collect, judge, filter, train, judge the student, keep what it got right, again (paper, section 2: iteratively).
+
+rounds.json          settings, and the history: what each round collected, trained, and reached
+documents/           held_out.jsonl (compared on, never trained on) and round-N.jsonl
+round-N/run          the generator's run, all judged: the teacher's first, then that of the last student
+round-N/data         examples of all runs so far      round-N/tool   the model      round-N/comparison
+
+Ends when the student is not worse than the teacher by the margin, when a round brought no gain that can be told from
+chance, or after the last round. A model that was trained on its own good texts starts from the base again, so that
+nothing is learned twice.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from mga.config import differences, load_config
+from mga.data.documents import find_files, fingerprint
+from mga.data.store import read_json, take, write_atomically, write_json
+from mga.engine_uri import engine_identity
+from mga.errors import InputError
+from mga.packing.tokenizer import load_tokenizer
+from mga.runs.executors.local import expand
+from mga.runs.monitoring.progress import Progress
+from mga.runs.run import Run
+from mga.runs.sample import sample_documents, write_sample
+from mga.toolmodel.compare.compare import CompareSettings, compare
+from mga.toolmodel.train.base import base_folder
+from mga.toolmodel.train.examples import ExampleSettings, collect
+from mga.toolmodel.train.finetune import TrainSettings, finetune
+
+Say = Callable[[str], None]
+NOT_WORSE = "non-inferior"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettings:
+    """`rounds` at most, each over `documents` others; `held_out` documents to compare on. `flags` and `config` are
+    settings of `mga expand` for all runs."""
+
+    rounds: int = 3
+    documents: int = 500
+    held_out: int = 100
+    document_tokens: int = 2_000
+    margin: float = 0.02
+    seed: int = 0
+    examples: ExampleSettings = field(default_factory=ExampleSettings)
+    training: TrainSettings = field(default_factory=TrainSettings)
+    config: Path | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rounds(
+    teacher: str, judge: str, base: str, documents: Sequence[str], out: Path, settings: RoundSettings, say: Say
+) -> dict[str, Any]:
+    """Carry the rounds out in the folder `out`, or go on there; what rounds.json holds.
+
+    Raises InputError when the input has too few documents, or the folder holds other rounds; each step goes on where it
+    was stopped.
+    """
+    lock = take(out)
+    try:
+        record = _begin(out, _identity(teacher, judge, base, documents, settings))
+        parts = _documents(out, documents, settings)
+        folder = base_folder(base, out / "base")
+        history: list[dict[str, Any]] = record.get("history", [])
+        generator = teacher if not history else _student(out, len(history))
+        while not record.get("ended"):
+            number = len(history) + 1
+            say(f"── round {number}: {'the teacher' if number == 1 else 'the student'} writes")
+            history.append(_round(number, generator, teacher, judge, folder, parts, out, settings, say))
+            record |= {"history": history, "ended": _ended(history, settings.rounds)}
+            write_json(out / "rounds.json", record)
+            say(told(history[-1]))
+            generator = _student(out, number)
+        return record
+    finally:
+        lock.release()
+
+
+def _identity(teacher: str, judge: str, base: str, documents: Sequence[str], settings: RoundSettings) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(settings).items() if name not in ("rounds", "config", "flags")}
+    config = load_config(settings.config, {**settings.flags, "engine": teacher, "judge_engine": judge})
+    return {
+        "settings": values,
+        "rules": config.deciding(),
+        "engines": {"teacher": engine_identity(teacher), "judge": engine_identity(judge)},
+        "base": Path(base).name,
+        "input": fingerprint(find_files(documents)),
+    }
+
+
+def _begin(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    path = out / "rounds.json"
+    if not path.exists():
+        write_json(path, identity)
+        return identity
+    held = dict(read_json(path))
+    now = orjson.loads(orjson.dumps(identity))
+    if changed := differences({name: held.get(name) for name in now}, now):
+        raise InputError(f"{out} holds other rounds: {'; '.join(changed)}. Choose another --out.")
+    return held
+
+
+def _documents(out: Path, given: Sequence[str], settings: RoundSettings) -> list[Path]:
+    """The files of documents: the held-out ones first, then those of each round."""
+    folder = out / "documents"
+    folder.mkdir(exist_ok=True)
+    files = [folder / "held_out.jsonl", *(folder / f"round-{i + 1}.jsonl" for i in range(settings.rounds))]
+    if all(file.exists() for file in files):
+        return files
+    count = settings.held_out + settings.rounds * settings.documents
+    keys = [str(settings.flags.get(f"{name}_key") or name) for name in ("text", "id")]
+    drawn = folder / "drawn.jsonl"
+    found = find_files(given)
+    asyncio.run(write_sample(drawn, found, keys[0], keys[1], count, settings.document_tokens, settings.seed))
+    sample = sample_documents(drawn)
+    if len(sample) < count:
+        raise InputError(
+            f"The input has {len(sample):,} different documents; {settings.held_out:,} to compare on and "
+            f"{settings.rounds} rounds of {settings.documents:,} are {count:,}."
+        )
+    order = sorted(sample, key=lambda document: document.key)
+    borders = [settings.held_out + i * settings.documents for i in range(settings.rounds + 1)]
+    for file, first, end in zip(files, [0, *borders], borders, strict=False):
+        lines = [orjson.dumps({"id": one.source_id, "text": one.text}) + b"\n" for one in order[first:end]]
+        write_atomically(file, b"".join(lines))
+    drawn.unlink()
+    return files
+
+
+def _student(out: Path, number: int) -> str:
+    return f"transformers:{out / f'round-{number}' / 'tool'}"
+
+
+def _round(
+    number: int,
+    generator: str,
+    teacher: str,
+    judge: str,
+    base: Path,
+    parts: Sequence[Path],
+    out: Path,
+    settings: RoundSettings,
+    say: Say,
+) -> dict[str, Any]:
+    """One round; what it collected and reached."""
+    here = out / f"round-{number}"
+    here.mkdir(exist_ok=True)
+    flags = {**settings.flags, "text_key": "text", "id_key": "id", "judge": "all", "judge_engine": judge}
+    config = load_config(settings.config, {**flags, "engine": generator, "input": [str(parts[number])]})
+    asyncio.run(expand(config, Run(here / "run"), Progress(Console(stderr=True), quiet=True)))
+    runs = [out / f"round-{i}" / "run" for i in range(1, number + 1)]
+    examples = collect(runs, load_tokenizer(str(base)), here / "data", settings.examples, say)
+    trained = finetune(here / "data", str(base), "both", here / "tool", settings.training, say)
+    comparing = CompareSettings(
+        "both",
+        settings.margin,
+        settings.held_out,
+        settings.document_tokens,
+        config.pairs,
+        config.variant,
+        seed=settings.seed,
+        config=settings.config,
+        flags=settings.flags,
+    )
+    figures = compare(teacher, _student(out, number), judge, [str(parts[0])], here / "comparison", comparing, say)
+    return {
+        "round": number,
+        "generator": "teacher" if number == 1 else "student",
+        "examples": examples["counts"],
+        "loss": {"before": trained["before"]["loss"], "after": trained["after"]["loss"]},
+        "teacher": figures["teacher"]["acceptable"],
+        "student": figures["student"]["acceptable"],
+        "difference": figures["difference"],
+    }
+
+
+def _ended(history: Sequence[Mapping[str, Any]], most: int) -> str | None:
+    """Why there is no further round; None when there is one."""
+    last = history[-1]
+    if last["difference"]["verdict"] == NOT_WORSE:
+        return "the student is not worse than the teacher"
+    if len(history) > 1 and gain(history[-2]["student"], last["student"])[1] <= 0:
+        return "the last round brought no gain that can be told from chance"
+    return "all rounds are done" if len(history) >= most else None
+
+
+def gain(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float, float]:
+    """The difference of two shares with its 95% interval, from their Wilson intervals (Newcombe 1998, method 10)."""
+    difference = after["share"] - before["share"]
+    low = math.hypot(after["share"] - after["low"], before["high"] - before["share"])
+    high = math.hypot(after["high"] - after["share"], before["share"] - before["low"])
+    return difference, difference - low, difference + high
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """A round in a line."""
+    counts = ", ".join(f"{stage} {of['train']:,}" for stage, of in row["examples"].items())
+    student, teacher = row["student"], row["teacher"]
+    return (
+        f"round {row['round']}: examples {counts}; acceptable {student['share']:.1%} ({student['low']:.1%} to "
+        f"{student['high']:.1%}), the teacher {teacher['share']:.1%}: {row['difference']['verdict']}"
+    )
+
+
+def with_seed(settings: RoundSettings, seed: int) -> RoundSettings:
+    """The same with one seed for all drawing."""
+    examples, training = replace(settings.examples, seed=seed), replace(settings.training, seed=seed)
+    return replace(settings, seed=seed, examples=examples, training=training)
