@@ -216,7 +216,7 @@ class _Han:
 
 def run(corpus: Path, out: Path, planted: float) -> Result:
     """Run the command in a process of its own and compare what it proposes with what was planted."""
-    code = "import typer; from mga.cli.boilerplate import patterns; typer.run(patterns)"
+    code = "import typer; from mga.cli.boilerplate import boilerplate; typer.run(boilerplate)"
     options = ["--out", str(out), "--min-share", str(planted / 2)]
     started = time.monotonic()
     done = subprocess.Popen([sys.executable, "-c", code, str(corpus), *options], stdout=subprocess.DEVNULL)  # noqa: S603

@@ -1,4 +1,4 @@
-"""What it costs to measure diversity: keyword coverage beside that of words.py, and the whole command on a generated run.
+"""What it costs to measure diversity: keyword coverage beside that of words.py, and the command on a generated run.
 
     python bench/diversity.py SOURCE.parquet [--rows 200000] [--labels 1000000]
 

@@ -5,9 +5,9 @@
 Without a tokenizer a byte-level BPE of 16,000 tokens is trained on the corpus first. The corpus (column `text`) is
 repeated to the size wanted. `library` is encode_batch_fast on texts in memory, in lists of 2 MB, with the library's own
 threads; `with ids` also fetches them as an array, without which nothing can be done with them. `count` and `pack`
-are the commands' own functions: reading Parquet, starting processes, and for `pack` so many epochs shuffled, packed into
-sequences of 8,192 and written, files forced to disk. MB are of text in UTF-8, each text once. Every round measures all.
-On a machine that others use, read the CPU seconds (of all processes).
+are the commands' own functions: reading Parquet, starting processes, and for `pack` so many epochs shuffled, packed
+into sequences of 8,192 and written, files forced to disk. MB are of text in UTF-8, each text once. Every round
+measures all. On a machine that others use, read the CPU seconds (of all processes).
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python bench/tool_model.py train [--out FOLDER] [--notes 7] [--lora 16] [--rate 1e-3] [--batch 4]
     python bench/tool_model.py speed [--base smollm2-135m] [--examples 12] [--rounds 2]
 
-train   notes go through `mga expand` with the teacher of tests/teacher.py as generator and judge (a server on loopback);
+train   notes go through `mga expand` with the teacher of tests/teacher.py as generator and judge (a loopback server);
         `mga tool examples` and `mga tool train` make the model. Printed: the base's perplexity on real text (what an
         HF folder made of a GGUF file is worth), loss of held-out replies and valid replies before and after, seconds.
 speed   tokens a second of the trainer, beside a bare PyTorch loop over the same examples in the same batches: forward,

@@ -1,4 +1,4 @@
-"""`mga boilerplate`: what a model repeats all over a corpus is proposed, what the documents say is not, decisions stay."""
+"""`mga boilerplate`: what a model repeats all over is proposed, what the documents say is not, decisions stay."""
 
 import random
 import re
@@ -321,7 +321,7 @@ def test_a_process_killed_leaves_the_old_file_and_the_same_command_writes_the_ne
     out = tmp_path / "patterns.toml"
     found(planted_corpus, out, "--min-texts", "39", "--min-z", "1")
     held = out.read_bytes()
-    code = "import typer; from mga.cli.boilerplate import patterns; typer.run(patterns)"
+    code = "import typer; from mga.cli.boilerplate import boilerplate; typer.run(boilerplate)"
     command = [sys.executable, "-c", code, str(planted_corpus), "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stderr

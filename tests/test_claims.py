@@ -95,7 +95,7 @@ def test_the_shard_of_a_silent_worker_is_taken_after_the_lease_and_not_before(fo
 
 
 def test_clocks_that_differ_or_jump_make_nobody_dead_or_immortal(folder: Place) -> None:
-    """A watcher measures with its own clock how long a heartbeat has not changed; what others' clocks say is not read."""
+    """A watcher measures with its own clock how long a heartbeat has not changed; others' clocks are not read."""
     ahead, watcher = Clock(), Clock()
     ahead.now = 1e9
     holder, other = worker(folder, "holder", ahead), worker(folder, "other", watcher)

@@ -1,4 +1,4 @@
-"""Cleaning: boilerplate are cut, unusable texts dropped each for its own reason, and ordinary texts left alone."""
+"""Cleaning: boilerplate is cut, unusable texts dropped each for its own reason, and ordinary texts left alone."""
 
 from dataclasses import replace
 from pathlib import Path

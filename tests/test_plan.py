@@ -1,4 +1,4 @@
-"""Plans: the simulated fleet, the size of a corpus from a sample, and the command against runs that were really made."""
+"""Plans: the simulated fleet, the size of a corpus from a sample, and the command against real runs."""
 
 import gzip
 import math

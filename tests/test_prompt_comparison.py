@@ -1,5 +1,5 @@
-"""The prompt comparison through the public command: the same documents and pairs for all, figures that come from what was
-written, nothing asked twice; and its measures on texts whose place is known."""
+"""The prompt comparison through the command: the same documents and pairs for all, figures from what was written,
+nothing asked twice; and its measures on texts whose place is known."""
 
 import json
 import os

@@ -29,7 +29,7 @@ def chromium(pages: dict[str, Path]) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> dict[str, Path]:
-    """The page of a run with hostile documents, of two runs, of a prompt comparison, of models compared on hostile texts."""
+    """The page of a run with hostile documents, of two runs, of a prompt comparison, of models on hostile texts."""
     from mga.report.report import report
 
     folder = tmp_path_factory.mktemp("browser")

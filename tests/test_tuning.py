@@ -2,18 +2,21 @@
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 import model_folders
 import pytest
 
 from mga.cli.main import main
+from mga.engines.engine import Request
 from mga.engines.llamacpp import settings as llamacpp_settings
 from mga.engines.llamacpp import tune as tune_module
 from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, save_settings, saved_settings
 from mga.engines.llamacpp.tune import Tuned, tune
 from mga.errors import InputError
+from mga.expand.tuning_work import rewrite_requests
 
 FASTER = {
     "speculation": {"ngram-simple": 1.4},
@@ -21,6 +24,10 @@ FASTER = {
     "batch": {64: 1.03},
     "cache": {"q8_0": 0},
 }
+
+
+async def no_work(_engine: object, _count: int) -> list[Request]:
+    raise AssertionError("nothing is asked: the speeds are those of FASTER")
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def tuned(model: Path, monkeypatch: pytest.MonkeyPatch, confirmed: bool = True) 
     said: list[str] = []
     asked = 0
 
-    def rate(_model: str, settings: LlamaCppSettings, _config: object, count: int, best: float | None) -> float | None:
+    def rate(_model: str, settings: LlamaCppSettings, _work: object, count: int, best: float | None) -> float | None:
         nonlocal asked
         asked += best is None
         speed = 2.0
@@ -48,7 +55,7 @@ def tuned(model: Path, monkeypatch: pytest.MonkeyPatch, confirmed: bool = True) 
         return None if best is not None and speed < 0.8 * best else speed
 
     monkeypatch.setattr(tune_module, "_rate", rate)
-    return tune(f"llamacpp:{model}", said.append), said
+    return tune(f"llamacpp:{model}", no_work, said.append), said
 
 
 def test_the_fastest_is_found_saved_and_used(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +98,7 @@ def test_settings_are_of_one_model_on_one_machine(model: Path, monkeypatch: pyte
 @pytest.mark.parametrize("uri", ["http://host:8000/v1#tiny", "scripted:", "llamacpp:", "llamacpp:/no/such/file.gguf"])
 def test_only_a_model_of_llamacpp_is_tuned(uri: str) -> None:
     with pytest.raises(InputError):
-        tune(uri, print)
+        tune(uri, no_work, print)
 
 
 def test_the_command(model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +123,7 @@ def test_the_real_engine_runs_with_all_settings(settings: dict[str, object], mon
     model_folders.embedded_model()
     monkeypatch.setattr(tune_module, "REWRITE_TOKENS", 8)
     wanted = LlamaCppSettings.model_validate(settings)
-    rate = tune_module._rate("smollm2-135m", wanted, tune_module.load_config(None, {}), 4, None)
+    rate = tune_module._rate("smollm2-135m", wanted, partial(rewrite_requests, uri="llamacpp:smollm2-135m"), 4, None)
     assert rate is not None and rate > 0
 
     async def start() -> LlamaCppSettings | None:

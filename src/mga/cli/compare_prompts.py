@@ -57,7 +57,8 @@ def compare_prompts(
 ) -> None:
     """Compare variants of the prompt on the same documents: scores, texts, a map, and what the judge is worth.
 
-    Give the same command again to continue; `mga compare-prompts FOLDER` prints a finished comparison anew and asks no model.
+    Give the same command again to continue; `mga compare-prompts FOLDER` prints a finished comparison and asks no
+    model.
     """
     from rich.console import Console
 

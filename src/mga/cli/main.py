@@ -66,7 +66,3 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
-
-
-if __name__ == "__main__":
-    main()

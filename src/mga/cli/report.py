@@ -26,11 +26,11 @@ def report(
     prompt_price: Annotated[float, typer.Option(help="price of a million prompt tokens", min=0)] = 0.0,
     generated_price: Annotated[float, typer.Option(help="price of a million generated tokens", min=0)] = 0.0,
 ) -> None:
-    """Write one self-contained HTML page about a run, or about several side by side, a prompt comparison, or models compared.
+    """Write one self-contained HTML page about runs side by side, a prompt comparison, or models compared.
 
     Counts from input to kept, scores, reasons, genres and audiences, lengths, speed, settings and prompts, and examples
-    to look through; of a prompt comparison also the map and the judge; of models where they differ, and the verdict. It needs
-    no network and opens from the disk. Text of documents and models stays text.
+    to look through; of a prompt comparison also the map and the judge; of models where they differ, and the verdict.
+    It needs no network and opens from the disk. Text of documents and models stays text.
     """
     from pathlib import Path
 

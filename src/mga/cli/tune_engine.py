@@ -12,12 +12,17 @@ def tune_engine(
 
     Takes some minutes; nothing else should be running.
     """
+    from functools import partial
+
     from rich.console import Console
 
     from mga.engines.llamacpp.tune import shown, tune
+    from mga.expand.tuning_work import rewrite_requests
 
     console = Console(stderr=True)
-    found = tune(engine, lambda line: console.print(line, soft_wrap=True, highlight=False))
+    found = tune(
+        engine, partial(rewrite_requests, uri=engine), lambda line: console.print(line, soft_wrap=True, highlight=False)
+    )
     if found.file is None:
         print("The settings stay as they are; no others were faster.")
     else:

@@ -5,7 +5,8 @@ the synthetic-trained model's loss less the real-trained one's; estimates are {v
 
 version        of these keys
 models         real, synt: model, folder, run, step, and loss per source as `mga losses` wrote it
-settings       window (share), k, reading, edges, least_tokens, circular_shifts, seed, prefix, continuation, seen, unseen
+settings       window (share), k, reading, edges, least_tokens, circular_shifts, seed, prefix, continuation, seen,
+               unseen
 groups         per set of documents: name, synthetic (bool), documents, tokens, and
   loss         real, synt (mean over tokens), bits_per_byte (real, synt), difference (estimate over documents)
   scatter      real, synt: mean losses of at most SCATTER documents; ids

@@ -29,8 +29,8 @@ KEPT_SCHEMA = pa.schema(
         ("stripped_suffix", pa.string()),
     ]
 )
-"""`text` is the reply without what cleaning cut; stripped_prefix + text + stripped_suffix is the reply. `raw_text` repeats for
-the pairs of a document and costs almost nothing: Parquet's dictionary stores it once."""
+"""`text` is the reply without what cleaning cut; stripped_prefix + text + stripped_suffix is the reply. `raw_text`
+repeats for the pairs of a document and costs almost nothing: Parquet's dictionary stores it once."""
 
 DROPPED_SCHEMA = pa.schema([*KEPT_SCHEMA, ("reason", pa.string()), ("detail", pa.string())])
 

@@ -3,8 +3,8 @@
 Shards lie in one queue; a worker takes the next one when it is free. A worker's speed is drawn once (log-normal, mean
 1), its life is exponential. When it dies, the replies it had received are kept by the journal and what was in flight is
 lost. Its shard is taken as `worker.py` takes it: when none is free any more, by a worker that has looked at the dead
-one's heartbeat twice, a lease apart. The work ends with the last shard, so slow workers and late deaths cost most at the
-end.
+one's heartbeat twice, a lease apart. The work ends with the last shard, so slow workers and late deaths cost most at
+the end.
 """
 
 import heapq

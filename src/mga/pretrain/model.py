@@ -98,6 +98,6 @@ def count_parameters(config: Any) -> Parameters:
 
 
 def flops_per_token(config: Any, parameters: Parameters, sequence: int) -> float:
-    """FLOPs (floating-point operations) of training on one token, forward and backward: 6 · weights + 6 · layers · hidden ·
+    """FLOPs of training on one token, forward and backward: 6 · weights + 6 · layers · hidden ·
     sequence (PaLM, arXiv 2204.02311, appendix B, with half of the attention, which a causal mask leaves out)."""
     return 6.0 * (parameters.matrices + int(config.num_hidden_layers * config.hidden_size) * sequence)

@@ -209,8 +209,9 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
                 size = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
                 if not (math.isfinite(mean) and math.isfinite(size)):
                     raise StopError(
-                        f"The loss is NaN or infinite at step {step:,}. The last state is kept; a smaller learning_rate or "
-                        "clip, in a new --out, may help."
+                        f"The loss is NaN or infinite at step {step:,}. The last state is kept; a smaller "
+                        f"learning_rate "
+                        "or clip, in a new --out, may help."
                     )
                 now = time.monotonic()
                 speed = plan.step_tokens * (step - since_step) / (now - since)

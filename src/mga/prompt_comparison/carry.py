@@ -114,7 +114,7 @@ def carry(
 
 
 def compare_again(folder: Path, console: Console, quiet: bool = False, embedder: str | None = None) -> dict[str, Any]:
-    """The comparison of a prompt comparison whose texts and verdicts are there, written anew; no model writes or judges.
+    """The comparison from texts and verdicts that are there, written anew; no model writes or judges.
 
     Vectors that are missing come from `embedder`, as it was given: the record has it without passwords.
     Raises InputError when something is still to be asked.

@@ -1,4 +1,4 @@
-"""What a prompt comparison compares: settings that are saved beside its results, and the settings of each variant's run."""
+"""Settings of a prompt comparison, saved beside its results, and the settings of each variant's run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ ORIGINALS = "originals"
 
 @dataclass(frozen=True, slots=True)
 class PromptComparisonSettings:
-    """What is a prompt comparison's own; `config` and `flags`, a file and what wins over it, are settings of `mga expand`.
+    """The comparison's own settings; `config` and `flags`, a file and what wins over it, are settings of `mga expand`.
 
     `sample` counts documents, `document_tokens` (estimated) is the longest beginning of a document that is taken,
     `judged` counts documents and texts on which the judge is tested, `repeats` the further judgements of a text.
@@ -87,7 +87,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def begin(folder: Path, settings: PromptComparisonSettings, rules: Mapping[str, ExpandConfig], given: str) -> None:
-    """Write prompt-comparison.json, or check that the folder's is of the same settings and input (`given` is its fingerprint).
+    """Write prompt-comparison.json, or check that the folder's has the same settings and input (fingerprint `given`).
 
     Raises InputError when the folder holds another prompt comparison or something else.
     """

@@ -51,8 +51,8 @@ def shown(comparison: Figures) -> RenderableType:
 def _head(comparison: Figures) -> str:
     sample, engines = comparison["sample"], comparison["engines"]
     return (
-        f"{sample['documents']:,} documents ({sample['tokens']:,} tokens, estimated). Written by {engines['generator']}, "
-        f"judged by {engines['judge']}, embedded by {engines['embedder']}."
+        f"{sample['documents']:,} documents ({sample['tokens']:,} tokens, estimated). "
+        f"Written by {engines['generator']}, judged by {engines['judge']}, embedded by {engines['embedder']}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The page of what the user names: runs side by side, a prompt comparison, models compared; from folders to one HTML file."""
+"""The page of what the user names: runs, a prompt comparison, models compared; from folders to one HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path

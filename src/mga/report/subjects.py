@@ -1,4 +1,4 @@
-"""What a page is about, by what the user has named: runs and stages, a prompt comparison, figures of models compared."""
+"""What a page is about, by what the user has named: runs and stages, a prompt comparison, models compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
 """Who works on which shard, when workers may die at any time and clocks may be wrong.
 
-A worker claims a shard by creating a file that only one can create. While it lives, it sends a heartbeat: it rewrites its own file
-with a growing number. A worker whose number has not grown for `LEASE_S` seconds of the watcher's own clock is taken
-for dead, and so is one that was killed on the watcher's machine: its shards are claimed again, in the next
+A worker claims a shard by creating a file that only one can create. While it lives, it sends a heartbeat: it rewrites
+its own file with a growing number. A worker whose number has not grown for `LEASE_S` seconds of the watcher's own clock
+is taken for dead, and so is one that was killed on the watcher's machine: its shards are claimed again, in the next
 generation of the claim, which again only one can create. Clocks of different machines are never compared.
 
 A worker taken for dead may only have been stopped. It may go on with its shard; publishing, which only one can win

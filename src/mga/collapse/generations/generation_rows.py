@@ -1,4 +1,4 @@
-"""What the models of `mga.collapse.generations.generations` are trained on: rows of real text, and rows that a model has written.
+"""The training rows of models that learn from each other: rows of real text, and rows that a model has written.
 
 continue    BOS, then ROW tokens of a document. A model writes a row anew from its first KEPT tokens (as Shumailov et
             al. 2024 do it).

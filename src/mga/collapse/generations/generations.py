@@ -1,8 +1,8 @@
 """Collapse on purpose: each model is trained on what the one before it wrote, and every detector is measured on them.
 
 The first model learns real text. The next one learns as much text that the first one wrote, the third what the second
-wrote, and so on; `mga.collapse.generations.generation_rows` says how they write. Healthy models differ from the first otherwise:
-another seed, other real documents, half the training, documents of other sources. A detector that mistakes those for
+wrote, and so on; generation_rows.py says how they write. Healthy models differ from the first otherwise: another
+seed, other real documents, half the training, documents of other sources. A detector that mistakes those for
 collapse is none. The whole is done again for every seed: other documents, other held-out ones, other models.
 
 seed-N/models/NAME/   every model, an ordinary model folder

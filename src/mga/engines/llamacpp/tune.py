@@ -8,14 +8,12 @@ before, both measured anew, or nothing is changed.
 import asyncio
 import os
 import time
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from mga.config import ExpandConfig, load_config
+from mga.engines.engine import Request
 from mga.engines.llamacpp.engine import LlamaCppEngine, model_file
 from mga.engines.llamacpp.settings import (
     LlamaCppSettings,
@@ -25,11 +23,6 @@ from mga.engines.llamacpp.settings import (
     saved_settings,
 )
 from mga.errors import InputError, MgaError
-from mga.expand.limits import measure_limits
-from mga.expand.pairs import draw_seeds
-from mga.expand.recipe import Recipe
-from mga.expand.reformulate import rewrite_request
-from mga.records import Document
 
 LEAST_DOCUMENTS = 16
 LEAST_SECONDS = 4.0  # shorter work is repeated with more documents: a short time says little
@@ -38,6 +31,8 @@ WORTH = 1.05  # so much faster, or a setting stays as it is
 GIVE_UP_AFTER = 1.25  # times the best: it will not win any more
 
 Say = Callable[[str], None]
+Work = Callable[[LlamaCppEngine, int], Awaitable[list[Request]]]
+"""Gives so many requests, of the kind that is to be fast, for an engine that runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +56,11 @@ def candidates() -> Iterator[tuple[str, list[Any]]]:
     yield "threads", [cores, max(1, cores // 2)]
 
 
-def tune(uri: str, say: Say) -> Tuned:
-    """Find and save the settings of a `llamacpp:` engine. Takes minutes. Raises InputError for another engine."""
+def tune(uri: str, work: Work, say: Say) -> Tuned:
+    """Find and save the settings of a `llamacpp:` engine for this work. Takes minutes.
+
+    Raises InputError for another engine.
+    """
     scheme, _, model = uri.partition(":")
     if scheme != "llamacpp" or not model:
         raise InputError(
@@ -74,12 +72,11 @@ def tune(uri: str, say: Say) -> Tuned:
         import xllamacpp  # noqa: F401
     except ImportError:
         raise InputError("Tuning llama.cpp needs xllamacpp: pip install 'mga[llamacpp]'.") from None
-    config = load_config(None, {"engine": uri})
     first = saved_settings(path) or default_settings()
     count = LEAST_DOCUMENTS
     say(f"before: {shown(first)}")
     while True:
-        rate = _rate(model, first, config, count, None)
+        rate = _rate(model, first, work, count, None)
         assert rate is not None
         if count / rate >= LEAST_SECONDS:
             break
@@ -91,13 +88,13 @@ def tune(uri: str, say: Say) -> Tuned:
             if value == getattr(best, name):
                 continue
             tried = best.model_copy(update={name: value})
-            found = _rate(model, tried, config, count, best_rate)
+            found = _rate(model, tried, work, count, best_rate)
             say(f"{name} {value}: " + (f"{found:.2f} documents/s" if found else "slower"))
             if found and found > WORTH * best_rate:
                 best, best_rate = tried, found
     if best == first:
         return Tuned(first, rate, rate, None)
-    before, after = _rate(model, first, config, count, None), _rate(model, best, config, count, None)
+    before, after = _rate(model, first, work, count, None), _rate(model, best, work, count, None)
     assert before is not None and after is not None
     if after <= before:
         return Tuned(first, before, before, None)
@@ -109,12 +106,12 @@ def shown(settings: LlamaCppSettings) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings)
 
 
-def _rate(model: str, settings: LlamaCppSettings, config: ExpandConfig, count: int, best: float | None) -> float | None:
+def _rate(model: str, settings: LlamaCppSettings, work: Work, count: int, best: float | None) -> float | None:
     """Documents per second, or None when they will not be near the best, or the engine cannot run so."""
     documents = max(count, settings.sequences)
     limit_s = None if best is None else GIVE_UP_AFTER * documents / best
     try:
-        return documents / asyncio.run(_work(model, settings, config, documents, limit_s))
+        return documents / asyncio.run(_seconds(model, settings, work, documents, limit_s))
     except TimeoutError:
         return None
     except MgaError:
@@ -123,38 +120,22 @@ def _rate(model: str, settings: LlamaCppSettings, config: ExpandConfig, count: i
         return None
 
 
-async def _work(
-    model: str, settings: LlamaCppSettings, config: ExpandConfig, count: int, limit_s: float | None
-) -> float:
+async def _seconds(model: str, settings: LlamaCppSettings, work: Work, count: int, limit_s: float | None) -> float:
     """Seconds for so many documents, loading not counted. Raises TimeoutError after `limit_s`."""
     engine = LlamaCppEngine(model, settings=settings)
     try:
         await engine.start()
-        recipe = Recipe(config, engine.count_tokens, engine.context)
-        limits = await measure_limits(recipe)
-        texts = islice(cycle(_texts()), count)
-        documents = [Document(f"text-{i}", f"{i}. {text}", f"{i}", n_tokens=100) for i, text in enumerate(texts)]
+        first, *requests = [replace(one, max_tokens=REWRITE_TOKENS) for one in await work(engine, count + 1)]
+        await engine.ask(first)  # not counted
+        slots = asyncio.Semaphore(settings.sequences)
 
-        async def one(document: Document) -> None:
-            [pair] = draw_seeds(document, recipe, 1, 0)
-            request = rewrite_request(document, pair, recipe, limits)
-            await engine.ask(replace(request, max_tokens=REWRITE_TOKENS))
-
-        await one(replace(documents[0], text="A first text, not counted."))
-        places = asyncio.Semaphore(settings.sequences)
-
-        async def in_a_place(document: Document) -> None:
-            async with places:
-                await one(document)
+        async def ask(request: Request) -> None:
+            async with slots:
+                await engine.ask(request)
 
         began = time.monotonic()
         async with asyncio.timeout(limit_s):
-            await asyncio.gather(*map(in_a_place, documents))
+            await asyncio.gather(*map(ask, requests))
         return time.monotonic() - began
     finally:
         await engine.close()
-
-
-def _texts() -> list[str]:
-    texts: list[str] = tomllib.loads(Path(__file__).with_name("tuning_texts.toml").read_text(encoding="utf-8"))["texts"]
-    return texts

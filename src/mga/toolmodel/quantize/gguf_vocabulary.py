@@ -45,7 +45,7 @@ class Vocabulary:
     types: tuple[TokenType, ...]
     merges: tuple[str, ...]
     cut: str
-    begin: int | None
+    bos: int | None
     ends: tuple[int, ...]
     padding: int | None
     unknown: int | None
@@ -88,18 +88,18 @@ def vocabulary_of(folder: Path, rows: int) -> Vocabulary:
         raise InputError(f"{path} is of kind {model['type']}; a GGUF file is written of byte-level BPE only.")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tokens, types = _tokens(definition, rows, path)
-    begin = tokenizer.bos_token_id
+    bos = tokenizer.bos_token_id
     first = tokenizer("a")["input_ids"][:1]
     return Vocabulary(
         tokens,
         types,
         tuple(merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]),
         _cut(definition, path),
-        begin,
+        bos,
         _ends(folder, tokenizer),
         tokenizer.pad_token_id,
         tokenizer.unk_token_id,
-        begin is not None and first == [begin],
+        bos is not None and first == [bos],
         tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
     )
 

@@ -42,8 +42,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class QuantizeSettings:
-    """`calibration_samples` and `eval_samples` count texts, `max_seq_len` their tokens. `max_ppl_increase` is how much higher the perplexity may
-    be, as a share. With a `judge`, texts of both models are judged too (`mga.toolmodel.compare.compare`)."""
+    """`calibration_samples` and `eval_samples` count texts, `max_seq_len` their tokens. `max_ppl_increase`
+    is how much higher the perplexity may be, as a share. With a `judge`, texts of both models are judged too
+    (`mga.toolmodel.compare.compare`)."""
 
     calibration_samples: int = 256
     eval_samples: int = 64
@@ -243,8 +244,8 @@ def _refuse_worse(result: dict[str, Any], settings: QuantizeSettings, out: Path)
     if found["change"] > settings.max_ppl_increase:
         raise InputError(
             f"Quantized, the model is worse: its perplexity on held-out texts is {found['after']:.2f} instead of "
-            f"{found['before']:.2f} ({found['change']:+.1%}, at most {settings.max_ppl_increase:+.1%} is allowed), so {out} "
-            f"has no model. {advice}"
+            f"{found['before']:.2f} ({found['change']:+.1%}, at most {settings.max_ppl_increase:+.1%} is allowed), so "
+            f"{out} has no model. {advice}"
         )
     judged = result.get("judged")
     if judged and judged["difference"]["verdict"] == "worse":

@@ -1,5 +1,5 @@
-"""What `mga tool examples` has written, as the other commands of tool models read it: DATA/STAGE/{train,held_out}.parquet
-with `messages` (the prompt as user, the reply as assistant), `source_id`, `raw_text` (the document), and of
+"""What `mga tool examples` has written, as the other commands read it: DATA/STAGE/{train,held_out}.parquet with
+`messages` (the prompt as user, the reply as assistant), `source_id`, `raw_text` (the document), and of
 reformulations `genre` and `audience`."""
 
 from collections.abc import Iterator

@@ -35,8 +35,8 @@ class TrainSettings:
     """How a tool model is trained (defaults: the paper's, section 2 and appendix, where it says).
 
     `batch` is examples a step over all processes, `micro_batch` those computed at once; `lora` is the rank of an
-    adapter (0: all weights are trained); `learning_rate` None is 2e-5, and 2e-4 of an adapter; `validation_prompts` is how many
-    held-out prompts are answered before and after.
+    adapter (0: all weights are trained); `learning_rate` None is 2e-5, and 2e-4 of an adapter; `validation_prompts` is
+    how many held-out prompts are answered before and after.
     """
 
     epochs: float = 3.0
