@@ -17,6 +17,7 @@ PARQUET_ENDINGS = (".parquet",)
 JSONL_ENDINGS = tuple(f".{kind}{packed}" for kind in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
 _WILD = ("*", "?", "[")
 _EDGE_BYTES = 65_536
+_MOST_WINDOW = 1 << 31  # what `zstd --long=31` needs, the most there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     stream.seek(0)
     if magic[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.open(stream))
-    if magic == b"\x28\xb5\x2f\xfd":
+    if magic == b"\x28\xb5\x2f\xfd" or (magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5):  # a frame to be skipped
         return cast(BinaryIO, io.BufferedReader(_Zstd(stream)))
     return stream
 
@@ -123,7 +124,7 @@ class _Zstd(io.RawIOBase):
                 return 0
             if not packed:
                 raise EOFError("Compressed file ended inside a frame")
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._frame = self._frame or zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW).decompressobj()
             self._unpacked, self._rest = memoryview(self._frame.decompress(packed)), b""
             if self._frame.eof:
                 self._rest, self._frame = self._frame.unused_data, None
