@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mga.cli.boilerplate import patterns
+from mga.cli.boilerplate import boilerplate
 from mga.curation.boilerplate.mining import (
     ANYWHERE,
     CLOSING,
@@ -43,7 +43,7 @@ from mga.expand.corpus_boilerplate import _FOLD, Pattern, closing_starts, phrase
 from mga.text.tokens import folding, tokens_of
 
 APP = typer.Typer(pretty_exceptions_enable=False)
-APP.command()(patterns)
+APP.command()(boilerplate)
 ROOT = Path(__file__).parents[1]
 
 DOCUMENTS = 250
@@ -346,7 +346,7 @@ def test_the_file_says_how_to_review_it_and_is_toml(planted_corpus: Path, tmp_pa
 def test_the_benchmark_finds_all_that_is_planted_and_nothing_else(tmp_path: Path) -> None:
     rng = random.Random(1)
     source = parquet(tmp_path / "s.parquet", [{"text": f"Title\n\n{prose(rng, 30)}"} for _ in range(60)])
-    command = [sys.executable, str(ROOT / "benchmarks" / "patterns.py"), str(source), "--texts", "12000"]
+    command = [sys.executable, str(ROOT / "bench" / "boilerplate.py"), str(source), "--texts", "12000"]
     done = subprocess.run([*command, "--planted", "0.02"], capture_output=True, text=True, timeout=120, check=True)
     assert "recall 1.000" in done.stdout, done.stdout
     assert "precision 1.000" in done.stdout, done.stdout

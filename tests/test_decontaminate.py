@@ -70,7 +70,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def labelled() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "decontaminate.py"
+    path = Path(__file__).parents[1] / "bench" / "decontaminate.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_decontaminate", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -127,7 +127,7 @@ class Recipe(_Section):
 
 def shipped_recipes() -> dict[str, str]:
     """Name → TOML of the recipes that come with mga: those of the paper."""
-    folder = files("mga.packing") / "recipes"
+    folder = files("mga.mixture") / "recipes"
     found = {file.name.removesuffix(".toml"): file for file in folder.iterdir() if file.name.endswith(".toml")}
     return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 
