@@ -67,6 +67,8 @@ BAD_ROWS = {
     "number alone": (b"12", "not_an_object"),
     "prose": (b"not JSON", "not_json"),
     "not a number": (b'{"text": NaN}', "not_json"),
+    "infinite quality": (b'{"text": "words", "quality": -Infinity}', "not_json"),
+    "a field twice": (b'{"text": "one", "id": 1, "text": "other"}', "repeated_field"),
     "two objects": (b'{"text": "a"} {"text": "b"}', "not_json"),
     "raw control character": (b'{"text": "a\x01b"}', "not_json"),
     "nested too deep": (b"[" * 5000, "not_json"),
@@ -110,7 +112,48 @@ def test_ids_are_the_rows_own_or_a_hash_of_the_text(write: Write) -> None:
     path = write("ids.jsonl", "".join(f'{{"id": {i}, "text": "words"}}\n' for i in given).encode())
     documents, _ = rows_of(path)
     hashed = content_id("words")
-    assert [d.source_id for d in documents] == ["a", "7", "7", hashed, hashed, hashed, hashed, hashed, "../up"]
+    assert [d.source_id for d in documents] == ["a", "7", "7", hashed, hashed, hashed, "1.5", hashed, "../up"]
+
+
+def test_ids_of_any_numeric_type_are_the_same_strings(tmp_path: Path) -> None:
+    texts = ["one text", "another text"]
+    for number, kind in enumerate([pa.int64(), pa.uint64(), pa.float64(), pa.decimal128(19, 0), pa.decimal128(21, 2)]):
+        table(tmp_path / f"{number}.parquet", id=pa.array([7, 123456789]).cast(kind), text=texts)
+    documents, problems = rows_of(tmp_path)
+    assert problems == []
+    assert [d.source_id for d in documents] == ["7", "123456789"] * 5
+
+
+def test_nested_texts_and_ids_are_read_by_their_path(write: Write, tmp_path: Path) -> None:
+    rows = [{"meta": {"docid": 5.0}, "data": {"text": "good words"}}, {"meta": None, "data": None}]
+    lines = write("a.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b.parquet")
+    for path in (lines, tmp_path / "b.parquet"):
+        good, bad = read(find_files([str(path)]), text_key="data.text", id_key="meta.docid")
+        assert isinstance(good, Document)
+        assert (good.source_id, good.text) == ("5", "good words")
+        assert isinstance(bad, Problem)
+        assert bad.kind in ("no_text", "text_not_string")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_an_array_is_read_as_its_objects(write: Write, indent: int | None, pack: Callable[[bytes], bytes]) -> None:
+    rows = [{"id": i, "text": f"row {i}"} for i in range(3)]
+    path = write("a.json", pack(json.dumps([*rows, 5, {"text": None}], indent=indent).encode()))
+    documents, problems = rows_of(path)
+    assert [d.source_id for d in documents] == ["0", "1", "2"]
+    assert [(p.row, p.kind) for p in problems] == [(3, "not_an_object"), (4, "text_not_string")]
+    assert count_rows(find_files([str(path)])) == [5]
+
+
+def test_a_column_that_holds_no_text_is_one_problem_and_not_one_a_row(tmp_path: Path) -> None:
+    path = table(tmp_path / "lists.parquet", text=[["a"], ["b"]])
+    documents, problems = rows_of(path)
+    assert documents == []
+    assert [(p.row, p.kind) for p in problems] == [(None, "no_text_column")]
+    assert "list" in problems[0].what
+    assert count_rows(find_files([str(path)])) == [1]
 
 
 def test_rows_with_one_id_or_one_text_are_all_read_and_have_keys_of_their_own(write: Write) -> None:

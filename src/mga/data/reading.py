@@ -2,12 +2,10 @@
 
 Foreign column names are translated here, once; everything inside the house speaks `Document`.
 
-Rows are numbered over the whole input, so that a range of them is the same rows on every machine. A blank line is no
-row. A file that cannot be read, or breaks off, has one row more: the Problem that says so.
+Rows are numbered over the whole input, so that a range of them is the same rows on every machine. A file that cannot be
+read, or breaks off, has one row more: the Problem that says so.
 """
 
-import fnmatch
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,24 +13,22 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, BinaryIO, TypeAlias, cast
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
 
-from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed, plain
+from mga.data.columns import array_at, can_hold_ids, field_at, id_of, ids_of, is_text, named, value_at
+from mga.data.documents import PARQUET_ENDINGS, InputFile, plain
+from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, not_utf8, parsed, text_fault
 from mga.errors import StopError
 from mga.records import Document, Problem, content_id
 from mga.text.words import has_words
 
 Row: TypeAlias = Document | Problem
 _Fields: TypeAlias = dict[str, Any]
-_Numbered: TypeAlias = tuple[int, int, _Fields | Problem]  # row in the file, line or row as people count, what is there
+_Numbered: TypeAlias = tuple[int, int, _Fields | Fault | Problem]
+"""Row in the file, line or row as people count, what is there: a Problem ends the file or the row group."""
 
-_DAMAGE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
 _END = 1 << 62
 _COUNTED_AT_ONCE = 16
-_BATCH_ROWS = 512
 _PAGE_BYTES = 1 << 20  # a row group may be larger than memory: it is read in pieces of this size
 
 
@@ -112,7 +108,7 @@ class _Opened:
         self._file = file
         self._keys = (text_key, id_key)
         self._stream: BinaryIO | None = None
-        self._source: _Parquet | _JsonLines | None = None
+        self._source: _Parquet | _JsonRows | None = None
         self._useless: Problem | None = None
 
     def rows(self, first: int, last: int) -> Iterator[Row]:
@@ -128,9 +124,9 @@ class _Opened:
                 yield self._useless
             self.next = 1
             return
-        for index, place, found in self._source.take(first, last):
+        for index, line, found in self._source.take(first, last):
             self.next = index + 1
-            yield found if isinstance(found, Problem) else self._document(found, place)
+            yield found if isinstance(found, Problem) else self._document(found, line)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -143,7 +139,7 @@ class _Opened:
             return
         self._stream = file.open()
         if not file.name.endswith(PARQUET_ENDINGS):
-            self._source = _JsonLines(self._stream, file)
+            self._source = _JsonRows(self._stream, file)
             return
         opened = _opened_parquet(self._stream, file, self._keys[0])
         if isinstance(opened, Problem):
@@ -151,69 +147,50 @@ class _Opened:
         else:
             self._source = _Parquet(opened, file, *self._keys)
 
-    def _document(self, fields: _Fields, row: int) -> Row:
+    def _document(self, found: _Fields | Fault, row: int) -> Row:
         file, (text_key, id_key) = self._file, self._keys
-        text = fields.get(text_key)
-        if text_key not in fields:
-            what = _missing("field", text_key, list(fields))
-            return Problem(file.name, row, "no_text", what, "choose with --text-key")
-        if not isinstance(text, str):
-            what = f"{text_key!r} is {_kind(text)}, not a string"
-            return Problem(file.name, row, "text_not_string", what, "convert it")
+        fault = found if isinstance(found, Fault) else text_fault(found, text_key)
+        if fault is not None:
+            return Problem(file.name, row, *fault)
+        text = value_at(found, text_key)
         if not has_words(text):
             return Problem(file.name, row, "empty_text", f"{text_key!r} holds no word", "nothing to rewrite")
-        given = fields.get(id_key)
-        usable = isinstance(given, str | int) and not isinstance(given, bool) and given != ""
-        return Document(str(given) if usable else content_id(text), text, f"{self.number}:{row}")
+        return Document(id_of(value_at(found, id_key)) or content_id(text), text, f"{self.number}:{row}")
 
 
-class _JsonLines:
+class _JsonRows:
     def __init__(self, stream: BinaryIO, file: InputFile) -> None:
-        self._lines = iter(decompressed(stream))
+        self._rows = json_rows(stream)
         self._file = file
-        self._line = 0
         self._row = 0
         self._damaged = False
 
     def take(self, first: int, last: int) -> Iterator[_Numbered]:
         while self._row < last and not self._damaged:
             try:
-                raw = next(self._lines, None)
-            except _DAMAGE as error:
+                line, raw = next(self._rows, (0, None))
+            except DAMAGE as error:
                 _stop_if_it_may_pass(error, self._file, self._row)
                 self._damaged = True
                 if first <= self._row:
-                    yield self._row, self._line, _damage(self._file, self._row, error)
+                    yield self._row, self._row, _damage(self._file, self._row, error)
                 return
             if raw is None:
                 return
-            line = _without_mark(raw) if self._line == 0 else raw
-            self._line += 1
-            if line.isspace():
-                continue
             self._row += 1
             if self._row > first:
-                yield self._row - 1, self._line - 1, self._fields(line)
-
-    def _fields(self, line: bytes) -> _Fields | Problem:
-        row = self._line - 1
-        try:
-            fields = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            return Problem(self._file.name, row, *_json_problem(line, error))
-        if isinstance(fields, dict):
-            return fields
-        what = f"the line holds {_kind(fields)} where a JSON object is expected"
-        return Problem(self._file.name, row, "not_an_object", what, "one JSON object per line")
+                yield self._row - 1, line, parsed(raw)
 
 
 class _Parquet:
     """Row groups before what is wanted are skipped. Damage costs the rest of its row group, not of the file."""
 
-    def __init__(self, parquet: pq.ParquetFile, file: InputFile, text_key: str, id_key: str) -> None:
+    def __init__(self, parquet: ParquetRows, file: InputFile, text_key: str, id_key: str) -> None:
         self._parquet = parquet
         self._file = file
-        self._columns = [text_key, id_key] if _holds_ids(parquet.schema_arrow, id_key) else [text_key]
+        self._keys = (text_key, id_key)
+        ids = field_at(parquet.schema, id_key)
+        self._columns = [text_key, id_key] if ids is not None and can_hold_ids(ids.type) else [text_key]
         groups = range(parquet.metadata.num_row_groups)
         self._starts = [0, *accumulate(parquet.metadata.row_group(group).num_rows for group in groups)]
         self._group = -1
@@ -232,14 +209,14 @@ class _Parquet:
 
     def _begin(self, group: int) -> None:
         self._group, self._row, self._batch = group, self._starts[group], None
-        self._batches = self._parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=self._columns)
+        self._batches = self._parquet.batches(self._columns, [group])
 
     def _of_group(self, first: int, last: int) -> Iterator[_Numbered]:
         while True:
             if self._batch is None:
                 try:
                     self._batch = next(self._batches, None)
-                except _DAMAGE as error:
+                except DAMAGE as error:
                     _stop_if_it_may_pass(error, self._file, self._row)
                     self._batches = iter(())
                     if first <= self._row < last:
@@ -251,7 +228,7 @@ class _Parquet:
             begin = max(first, self._row)
             if begin < min(last, end):
                 wanted = self._batch.slice(begin - self._row, min(last, end) - begin)
-                for index, fields in enumerate(self._rows(wanted, begin), begin):
+                for index, fields in enumerate(self._rows(wanted), begin):
                     yield index, index, fields
             if end > last:
                 return
@@ -259,11 +236,11 @@ class _Parquet:
             if end == last:
                 return
 
-    def _rows(self, batch: pa.RecordBatch, row: int) -> list[_Fields | Problem]:
-        try:
-            return cast(list[_Fields | Problem], batch.to_pylist())
-        except UnicodeDecodeError:
-            return [_parquet_row(batch.slice(i, 1), self._file, row + i) for i in range(batch.num_rows)]
+    def _rows(self, batch: pa.RecordBatch) -> list[_Fields | Fault]:
+        text_key, id_key = self._keys
+        ids = array_at(batch, id_key) if len(self._columns) > 1 else None
+        columns = {id_key: ids_of(ids)} if ids is not None else {}
+        return _values(pa.RecordBatch.from_pydict({**columns, text_key: array_at(batch, text_key)}))
 
 
 def _count(file: InputFile, text_key: str) -> int:
@@ -275,30 +252,28 @@ def _count(file: InputFile, text_key: str) -> int:
             if file.name.endswith(PARQUET_ENDINGS):
                 opened = _opened_parquet(stream, file, text_key)
                 return 1 if isinstance(opened, Problem) else int(opened.metadata.num_rows)
-            for number, line in enumerate(decompressed(stream)):
-                rows += not (_without_mark(line) if number == 0 else line).isspace()
-    except _DAMAGE as error:
+            for _ in json_rows(stream):
+                rows += 1
+    except DAMAGE as error:
         _stop_if_it_may_pass(error, file, rows)
         return rows + 1
     return rows
 
 
-def _opened_parquet(stream: BinaryIO, file: InputFile, text_key: str) -> pq.ParquetFile | Problem:
+def _opened_parquet(stream: BinaryIO, file: InputFile, text_key: str) -> ParquetRows | Problem:
     try:
-        parquet = pq.ParquetFile(stream, buffer_size=_PAGE_BYTES, pre_buffer=False)
+        parquet = ParquetRows(stream, _PAGE_BYTES, _PAGE_BYTES)
     except pa.ArrowInvalid:
         what = "this is no complete Parquet file"
         return Problem(file.name, None, "damaged_file", what, "it may be cut off: fetch it again")
-    columns = parquet.schema_arrow.names
-    if text_key in columns:
-        return parquet
-    what = _missing("column", text_key, columns)
-    return Problem(file.name, None, "no_text_column", what, "choose with --text-key")
-
-
-def _without_mark(line: bytes) -> bytes:
-    """A first line without the byte order mark."""
-    return line.removeprefix(b"\xef\xbb\xbf")
+    column = field_at(parquet.schema, text_key)
+    if column is None:
+        what = named("column", text_key, parquet.schema.names)
+        return Problem(file.name, None, "no_text_column", what, "choose with --text-key")
+    if not is_text(column.type):
+        what = f"the column {text_key!r} holds {column.type}, not strings"
+        return Problem(file.name, None, "no_text_column", what, "choose with --text-key")
+    return parquet
 
 
 def _stop_if_it_may_pass(error: Exception, file: InputFile, row: int) -> None:
@@ -313,46 +288,11 @@ def _damage(file: InputFile, rows: int, error: Exception) -> Problem:
     return Problem(file.name, None, "damaged_file", what, "the rows before are used; fetch it again for the rest")
 
 
-def _holds_ids(schema: pa.Schema, id_key: str) -> bool:
-    """Whether the column is there once and holds strings or whole numbers; no other value serves as an id."""
-    if schema.names.count(id_key) != 1:
-        return False
-    kind = schema.field(id_key).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return pa.types.is_integer(kind) or any(is_string(kind) for is_string in strings)
-
-
-def _parquet_row(batch: pa.RecordBatch, file: InputFile, row: int) -> _Fields | Problem:
+def _values(batch: pa.RecordBatch) -> list[_Fields | Fault]:
+    """The rows of a batch; a Fault for one with a string that is not UTF-8."""
     try:
-        return cast(_Fields, batch.to_pylist()[0])
+        return cast(list[_Fields | Fault], batch.to_pylist())
     except UnicodeDecodeError as broken:
-        what = f"byte {broken.start:,} of a value is not UTF-8"
-        return Problem(file.name, row, "not_utf8", what, "write the file again as UTF-8")
-
-
-def _json_problem(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str, str]:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError as broken:
-        return "not_utf8", f"byte {broken.start:,} of the line is not UTF-8", "convert the file to UTF-8"
-    if "surrogate" in str(error):
-        return "not_unicode", "it holds half of a surrogate pair", "replace it with U+FFFD"
-    return (
-        "not_json",
-        f"the line is not valid JSON: {error.msg} at character {error.colno:,}",
-        "mend or remove it",
-    )
-
-
-def _missing(noun: str, key: str, present: Sequence[str]) -> str:
-    near = fnmatch.filter(present, f"*{key}*")
-    shown = ", ".join([*near, *(name for name in present if name not in near)][:12]) or "none"
-    return f"there is no {noun} {key!r}; the {noun}s are: {shown}"
-
-
-def _kind(value: object) -> str:
-    kinds = {type(None): "null", bool: "a boolean", int: "a number", float: "a number"}
-    kinds |= {str: "a string", list: "a list", dict: "an object"}
-    return kinds.get(type(value), type(value).__name__)
+        if batch.num_rows == 1:
+            return [not_utf8("a value", broken.start)]
+        return [row for i in range(batch.num_rows) for row in _values(batch.slice(i, 1))]

@@ -8,7 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -210,18 +210,25 @@ class ParquetRows:
     """
 
     def __init__(self, stream: BinaryIO, size: int, page_bytes: int = 0) -> None:
-        how: dict[str, Any] = {"buffer_size": page_bytes, "pre_buffer": False} if page_bytes else {}
-        plain = pq.ParquetFile(stream, **how)
-        self.schema: pa.Schema = plain.schema_arrow
-        self.metadata = plain.metadata
+        self._how: dict[str, Any] = {"buffer_size": page_bytes, "pre_buffer": False} if page_bytes else {}
+        self._stream = stream
+        self._plain = pq.ParquetFile(stream, **self._how)
+        self.schema: pa.Schema = self._plain.schema_arrow
+        self.metadata = self._plain.metadata
         self._size = size
+
+    @cached_property
+    def _stored_once(self) -> frozenset[str]:
+        """Columns that are read as they are stored."""
         groups = range(self.metadata.num_row_groups)
-        self._stored_once = sorted({name for group in groups for name, _ in self._worst(group) if self._is_text(name)})
-        self._parquet = (
-            pq.ParquetFile(stream, metadata=plain.metadata, read_dictionary=self._stored_once, **how)
-            if self._stored_once
-            else plain
-        )
+        return frozenset(name for group in groups for name, _ in self._worst(group) if self._is_text(name))
+
+    @cached_property
+    def _parquet(self) -> pq.ParquetFile:
+        if not self._stored_once:
+            return self._plain
+        columns = sorted(self._stored_once)
+        return pq.ParquetFile(self._stream, metadata=self.metadata, read_dictionary=columns, **self._how)
 
     def batches(
         self, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
@@ -292,13 +299,18 @@ class ParquetRows:
         """Small batches joined into larger ones, up to the size."""
         held: list[pa.RecordBatch] = []
         size = 0
-        for piece in pieces:
-            added = self._decoded_bytes(piece)
-            if held and size + added > self._size:
+        try:
+            for piece in pieces:
+                added = self._decoded_bytes(piece)
+                if held and size + added > self._size:
+                    yield _one(held)
+                    held, size = [], 0
+                held.append(piece)
+                size += added
+        except DAMAGE:
+            if held:
                 yield _one(held)
-                held, size = [], 0
-            held.append(piece)
-            size += added
+            raise
         if held:
             yield _one(held)
 
