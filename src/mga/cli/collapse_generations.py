@@ -5,6 +5,9 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import CorpusFiles, IdKey, Out, TextKey
+from mga.packages import require
+
+NEEDED = ("numba", "numpy", "scipy", "tokenizers", "torch", "transformers")
 
 
 def collapse_generations(
@@ -34,6 +37,7 @@ def collapse_generations(
 
     Run the same command again to continue where it was stopped, or with more --seeds.
     """
+    require("mga collapse-generations", "transformers,corpus", *NEEDED)
     import sys
 
     from rich.console import Console

@@ -8,7 +8,9 @@ import typer
 from mga.config import MODEL_SETTINGS, ExpandConfig, load_config
 from mga.embedders.names import DEFAULT
 from mga.errors import InputError
+from mga.packages import require
 
+NEEDED = ("krippendorff", "matplotlib", "numba", "numpy", "scipy", "sklearn", "tokenizers")
 DOCUMENT_TOKENS = 1_000
 DOCUMENT_TOKENS_EMBEDDED = 300
 """So that twenty documents take some minutes on two cores."""
@@ -60,15 +62,21 @@ def compare_prompts(
     Give the same command again to continue; `mga compare-prompts FOLDER` prints a finished comparison and asks no
     model.
     """
+    require(
+        "mga compare-prompts",
+        "compare",
+        "krippendorff",
+        "matplotlib",
+        "numba",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "tokenizers",
+    )
     from rich.console import Console
 
-    try:
-        import sklearn  # noqa: F401 - only what its extra brings
-
-        from mga.prompt_comparison.carry import carry, compare_again
-        from mga.prompt_comparison.settings import RECORD, PromptComparisonSettings
-    except ModuleNotFoundError as error:
-        raise InputError(f"mga compare-prompts needs {error.name}: pip install 'mga[compare]'.") from None
+    from mga.prompt_comparison.carry import carry, compare_again
+    from mga.prompt_comparison.settings import RECORD, PromptComparisonSettings
     from mga.prompt_comparison.tables import shown
 
     console = Console(stderr=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mga.cli.options import CorpusFiles, IdKey, OnlyReport, Out, TextKey, Workers, threads
+from mga.packages import require
 
 WORST = 10
 
@@ -39,6 +40,7 @@ def decontaminate(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga decontaminate", "corpus", "numba", "numpy")
     from dataclasses import asdict
 
     from rich.console import Console

@@ -8,6 +8,7 @@ import typer
 
 from mga.cli.options import CorpusFiles, IdKey, OnlyReport, Out, TextKey, Workers, threads
 from mga.errors import InputError
+from mga.packages import require
 
 _UNITS = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
@@ -63,6 +64,7 @@ def dedup(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga dedup", "corpus", "numba", "numpy")
     import resource
     import sys
     import time

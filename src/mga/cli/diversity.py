@@ -7,6 +7,7 @@ import typer
 
 from mga.cli.options import CorpusFiles, TextKey, Workers, threads
 from mga.embedders.names import DEFAULT
+from mga.packages import require
 
 
 def diversity(
@@ -28,6 +29,7 @@ def diversity(
 
     Warns of signs that the generator has collapsed. Changes nothing; writes only the file of --out.
     """
+    require("mga diversity", "corpus", "numba", "numpy")
     from rich.console import Console
 
     from mga.curation.diversity.measures import measure

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import IdKey, Out, TextKey
+from mga.packages import require
 
 
 def evaluate(
@@ -38,6 +39,8 @@ def evaluate(
 
     Run the same command again, with more checkpoints or tasks if you like: what was asked is not asked again.
     """
+    harness = ("datasets", "lm_eval") if tasks else ()
+    require("mga evaluate", "evaluate", "matplotlib", "numpy", "tokenizers", "torch", "transformers", *harness)
     import os
     import sys
 
@@ -48,10 +51,7 @@ def evaluate(
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise InputError("Evaluation needs torch and lm-evaluation-harness: pip install 'mga[evaluate]'.") from None
+
     from mga.evaluation.evaluate import Settings
     from mga.evaluation.evaluate import evaluate as ask_all
     from mga.evaluation.table import draw, results_table

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import CorpusFiles, IdKey, Out, TextKey
+from mga.packages import require
 
 
 def losses(
@@ -39,6 +40,7 @@ def losses(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga losses", "transformers,corpus", "numpy", "tokenizers", "torch", "transformers")
     import re
     import sys
 

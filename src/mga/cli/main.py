@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 done, but every text failed · 2 something to put right 
 import io
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -20,6 +21,7 @@ from mga.cli.dedup import dedup
 from mga.cli.diversity import diversity
 from mga.cli.evaluate import evaluate
 from mga.cli.expand import expand, worker
+from mga.cli.group import Group
 from mga.cli.looking import export, show, status
 from mga.cli.losses import losses
 from mga.cli.plan import plan
@@ -31,14 +33,9 @@ from mga.cli.tool.group import tool
 from mga.cli.top import top
 from mga.cli.tune_engine import tune_engine
 from mga.errors import InterruptedRunError, MgaError
+from mga.packages import wrong_packages
 
-app = typer.Typer(
-    help="Expand a pretraining corpus by genre-audience reformulation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 CARRYING = (expand, worker, status, top, show, report, export, compare_prompts, plan, tune_engine)
 WHOLE_CORPORA = (clean, boilerplate, dedup, decontaminate, diversity)
@@ -50,16 +47,38 @@ app.add_typer(budget, name="budget")
 app.add_typer(tool, name="tool")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mga {version('mga')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _mga(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and end", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Expand a pretraining corpus by genre-audience reformulation."""
+
+
 def main() -> None:
     """Run the command line; turn our errors into a sentence and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
             stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="mga")
     except MgaError as error:
         print(f"mga: {error}", file=sys.stderr)
         sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "mga":
+            raise
+        print(f"mga: {wrong_packages(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("mga: stopped.", file=sys.stderr)
         sys.exit(130)

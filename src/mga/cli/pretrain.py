@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mga.packages import require
+
 
 def pretrain(
     config: Annotated[Path, typer.Argument(help="TOML file: model, data, training, …", metavar="CONFIG")],
@@ -18,18 +20,15 @@ def pretrain(
 
     Give the same command again to go on where it was stopped.
     """
+    require("mga pretrain", "train", "numpy", "torch", "transformers")
     import os
 
-    from mga.errors import InputError
     from mga.pretrain.config import load_config
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
-    try:
-        import torch  # noqa: F401
-        import transformers
-    except ImportError:
-        raise InputError("Pretraining needs torch and transformers: pip install 'mga[train]'.") from None
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()
     settings = load_config(config)
     if plan:

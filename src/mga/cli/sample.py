@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import CorpusFiles, IdKey, Out, TextKey
+from mga.packages import require
 
 
 def sample(
@@ -27,6 +28,7 @@ def sample(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga sample", "transformers,corpus", "numba", "numpy", "tokenizers", "torch", "transformers")
     import sys
 
     from mga.collapse.samples import Sampling, write_texts

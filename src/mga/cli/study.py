@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import Out, Workers, threads
+from mga.packages import require
 
 
 def study(
@@ -29,6 +30,7 @@ def study(
 
     Every strategy gets the same budget, steps and seeds. Give the same command again to go on where it was stopped.
     """
+    require("mga study", "train,evaluate", "numpy", "scipy", "tokenizers", "torch", "transformers")
     import os
     import sys
 
@@ -38,11 +40,8 @@ def study(
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
-    try:
-        import scipy  # noqa: F401
-        import transformers
-    except ImportError:
-        raise InputError("A study needs torch and lm-eval: pip install 'mga[train,evaluate]'.") from None
+    import transformers
+
     from mga.study.settings import load_study
     from mga.study.table import differences_table, plan_table
 

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from mga.errors import InputError
-
-try:
-    from numba import njit, prange
-except ImportError:
-    raise InputError("The comparison of losses needs compiled code: pip install 'mga[corpus]'.") from None
 
 Reading = Literal["average", "signed", "tokens"]
 READINGS: tuple[str, ...] = get_args(Reading)

@@ -11,6 +11,7 @@ import zstandard
 
 from mga.engine_uri import public_uri
 from mga.errors import InputError
+from mga.packages import require_store
 from mga.records import content_id
 
 PARQUET_ENDINGS = (".parquet",)
@@ -41,6 +42,7 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     """
     found: list[InputFile] = []
     for given in inputs:
+        require_store(given)
         try:
             found.extend(_find(given, public_uri(given)))
         except (OSError, ValueError, ImportError) as error:

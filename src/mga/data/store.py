@@ -11,10 +11,12 @@ from typing import Any, TypeAlias, TypeVar
 import orjson
 import tenacity
 from filelock import FileLock, Timeout
+from fsspec import get_filesystem_class
 from upath import UPath
 
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
+from mga.packages import require_store
 
 Place: TypeAlias = Path | UPath
 """A file or folder: of this machine, or of an object store."""
@@ -28,7 +30,9 @@ def place(given: str | Path) -> Place:
     open here."""
     if "://" not in str(given):
         return Path(given)
+    require_store(str(given))
     try:
+        get_filesystem_class(str(given).partition("://")[0])
         # A remembered listing would hide what others have made since.
         return UPath(str(given), use_listings_cache=False)
     except (ValueError, ImportError) as error:

@@ -25,11 +25,9 @@ class BertEmbedder:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        try:
-            from safetensors.numpy import load_file
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise InputError(f"Embeddings need {error.name}: pip install 'mga[compare]'.") from None
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
         missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / f).is_file()]
         if missing:
             raise InputError(f"{folder} is no folder of an embedding model: it has no {', '.join(missing)}.")

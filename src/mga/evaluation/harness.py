@@ -14,6 +14,7 @@ from mga.evaluation.local_data import local, missing
 from mga.evaluation.own_text import task as own_task
 from mga.evaluation.signals import smooth
 from mga.evaluation.suites import FOLDERS, OWN, SUITES, Benchmark
+from mga.packages import require
 
 HUB = ("huggingface.co", 443)
 HUB_ANSWERS_WITHIN_S = 3.0
@@ -108,12 +109,11 @@ class Harness:
 def _task_manager(suites_alone: bool) -> Any:
     """The harness's index of tasks; of all 14,000 it takes many seconds."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    try:
-        import datasets
-        import lm_eval
-        from lm_eval.tasks import TaskManager
-    except ImportError:
-        raise InputError("Benchmarks need lm-evaluation-harness: pip install 'mga[evaluate]'.") from None
+    require("Benchmarks", "evaluate", "datasets", "lm_eval")
+    import datasets
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     ours = str(files("mga.evaluation") / "tasks")

@@ -6,6 +6,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from mga.errors import InputError
+from mga.packages import require
 
 CONTROL, USER_DEFINED = 3, 4
 END = "<|endoftext|>"
@@ -69,10 +70,8 @@ def for_transformers(path: Path) -> Any:
 
 def _vocabulary(path: Path) -> dict[str, Any]:
     """The fields of a GGUF file that describe its tokenizer."""
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise InputError("Reading a GGUF file needs its library: pip install 'mga[llamacpp]'.") from None
+    require(f"Reading {path}", "llamacpp", "gguf")
+    from gguf import GGUFReader
 
     try:
         fields = GGUFReader(path).fields

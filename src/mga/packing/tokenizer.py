@@ -9,14 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as HfTokenizer
 
 from mga.data.store import read_json
 from mga.errors import InputError
-
-try:
-    from tokenizers import Tokenizer as HfTokenizer
-except ImportError:
-    raise InputError("Tokenizing needs the library tokenizers: pip install 'mga[corpus]'.") from None
 
 _AT_ONCE = 1 << 20
 """Characters given to the library at a time: what it returns takes a hundred times their room."""

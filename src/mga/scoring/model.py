@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mga.data.documents import InputFile, fingerprint
 from mga.errors import InputError, StopError
+from mga.packages import require
 from mga.packing.gguf_tokenizer import for_transformers
 from mga.scoring.windows import Window, batches, windows_of
 
@@ -205,11 +206,10 @@ def load(given: str, device: str | None = None, dtype: str = "auto", context: in
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        raise InputError("Losses need torch and transformers: pip install 'mga[transformers]'.") from None
+    require("Losses", "transformers", "torch", "transformers")
+    import torch
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()
     path = Path(given).expanduser()
     model_files(path)

@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
-
-from mga.errors import InputError
-
-try:
-    import numpy as np
-    from numba import njit
-    from numpy.typing import NDArray
-except ImportError:
-    raise InputError("Work on whole corpora needs compiled code: pip install 'mga[corpus]'.") from None
+from numba import njit
+from numpy.typing import NDArray
 
 Unit = Literal["word", "character"]
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mga.packages import require
+
 
 def examples(
     runs: Annotated[list[str], typer.Argument(help="folders of mga expand, all texts judged", metavar="RUN...")],
@@ -27,6 +29,7 @@ def examples(
     seed: Annotated[int, typer.Option(help="of all drawing", min=0)] = 0,
 ) -> None:
     """Make training examples of both stages from judged runs: for `mga tool train`."""
+    require("mga tool examples", "corpus", "numba", "numpy", "tokenizers")
     import sys
 
     from mga.data.store import place

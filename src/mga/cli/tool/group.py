@@ -2,6 +2,7 @@
 
 import typer
 
+from mga.cli.group import Group
 from mga.cli.tool.compare import compare
 from mga.cli.tool.examples import examples
 from mga.cli.tool.quantize import quantize
@@ -10,6 +11,7 @@ from mga.cli.tool.train import train
 
 tool = typer.Typer(
     help="Make, compare and quantize tool models: small models that do the work of a large one.",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
 )

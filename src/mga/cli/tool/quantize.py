@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mga.cli.options import TextKey
+from mga.packages import require
 
 
 def quantize(
@@ -43,6 +44,7 @@ def quantize(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga tool quantize", "quantize", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers")
     import os
     import sys
 
@@ -53,17 +55,9 @@ def quantize(
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when the libraries below are imported
     if scheme not in ("w8a8", "q8_0", "q4_0"):
         raise InputError(f"--scheme is w8a8, q8_0 or q4_0, not {scheme!r}.")
-    try:
-        import gguf  # noqa: F401 - only what the extra brings
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-
-        from mga.toolmodel.compare.compare import CompareSettings, prompt_beside
-        from mga.toolmodel.quantize.quantize import QuantizeSettings
-        from mga.toolmodel.quantize.quantize import quantize as quantized
-    except ModuleNotFoundError as error:
-        raise InputError(f"mga tool quantize needs {error.name}: pip install 'mga[quantize]'.") from None
+    from mga.toolmodel.compare.compare import CompareSettings, prompt_beside
+    from mga.toolmodel.quantize.quantize import QuantizeSettings
+    from mga.toolmodel.quantize.quantize import quantize as quantized
     from mga.toolmodel.quantize.quantized_table import quantized_report
 
     def say(line: str) -> None:

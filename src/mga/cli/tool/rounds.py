@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from mga.cli.tool.train import NEEDED
+from mga.packages import require
+
 
 def rounds(
     documents: Annotated[list[str], typer.Argument(help="documents, as for mga expand", metavar="DOCS...")],
@@ -34,20 +37,15 @@ def rounds(
 
     Run the same command again to continue where it was stopped.
     """
+    require("mga tool rounds", "train", *NEEDED)
     import os
     import sys
-
-    from mga.errors import InputError
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(switch, "1")  # everything is on the disk
-    try:
-        import peft  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError:
-        raise InputError("Training a tool model needs torch, TRL and PEFT: pip install 'mga[train]'.") from None
+
     from mga.toolmodel.train.finetune import TrainSettings
     from mga.toolmodel.train.rounds import RoundSettings, with_seed
     from mga.toolmodel.train.rounds import rounds as carry

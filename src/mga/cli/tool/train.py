@@ -5,6 +5,21 @@ from typing import Annotated
 
 import typer
 
+from mga.packages import require
+
+NEEDED = (
+    "accelerate",
+    "datasets",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "peft",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+)
+
 
 def train(
     data: Annotated[Path, typer.Argument(help="folder of mga tool examples", metavar="DATA")],
@@ -33,20 +48,15 @@ def train(
     On several GPUs: accelerate launch -m mga tool train … (all else the same).
     Run the same command again to continue where it was stopped.
     """
+    require("mga tool train", "train", *NEEDED)
     import os
     import sys
-
-    from mga.errors import InputError
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(switch, "1")  # everything is on the disk
-    try:
-        import peft  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError:
-        raise InputError("Training a tool model needs torch, TRL and PEFT: pip install 'mga[train]'.") from None
+
     from mga.toolmodel.train.finetune import TrainSettings, finetune
 
     settings = TrainSettings(

@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 from mga.errors import InputError
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
-try:
-    import torch
-    import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-except ImportError:
-    raise InputError("Training needs torch and transformers: pip install 'mga[transformers]'.") from None
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 1024
 BOS = "<|begin|>"

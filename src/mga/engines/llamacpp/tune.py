@@ -23,6 +23,7 @@ from mga.engines.llamacpp.settings import (
     saved_settings,
 )
 from mga.errors import InputError, MgaError
+from mga.packages import require
 
 LEAST_DOCUMENTS = 16
 LEAST_SECONDS = 4.0  # shorter work is repeated with more documents: a short time says little
@@ -67,11 +68,9 @@ def tune(uri: str, work: Work, say: Say) -> Tuned:
             f"Only llamacpp engines have settings to find, not {scheme}: (say llamacpp:smollm2-135m). For servers "
             "the number of requests in flight finds itself while they work."
         )
+    require("Tuning llama.cpp", "llamacpp", "xllamacpp")
     path = model_file(model)
-    try:
-        import xllamacpp  # noqa: F401
-    except ImportError:
-        raise InputError("Tuning llama.cpp needs xllamacpp: pip install 'mga[llamacpp]'.") from None
+
     first = saved_settings(path) or default_settings()
     count = LEAST_DOCUMENTS
     say(f"before: {shown(first)}")

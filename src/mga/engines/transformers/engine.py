@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mga.engines.engine import Reply, Request
 from mga.errors import InputError, MgaError, StopError
+from mga.packages import require
 
 if TYPE_CHECKING:  # torch and transformers are imported when an engine starts, which says so if they are missing
     from mga.engines.transformers.batch import Batch
@@ -95,14 +96,10 @@ def _load(path: Path, device: str | None) -> "tuple[_Folder, Any]":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as for llamacpp: spinning threads keep each other out
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        raise InputError(
-            "The transformers engine needs torch and transformers: pip install 'mga[transformers]' "
-            "(or choose another --engine)."
-        ) from None
+    require("The transformers engine", "transformers", "torch", "transformers")
+    import torch
+    import transformers
+
     transformers.utils.logging.disable_progress_bar()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:

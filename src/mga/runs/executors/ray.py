@@ -13,6 +13,7 @@ from mga.config import ExpandConfig
 from mga.data.store import exists
 from mga.errors import InputError, InterruptedRunError, MgaError, StopError
 from mga.expand.shard import ShardStats
+from mga.packages import require
 from mga.runs.monitoring.progress import Progress
 from mga.runs.run import CONTINUE, Run
 
@@ -36,10 +37,9 @@ async def expand_on_ray(config: ExpandConfig, run: Run, cluster: Cluster, progre
 
     Raises InputError when Ray or the cluster is not there, and what the workers raise.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("Ray is not installed; install it with: pip install 'mga[ray]'.") from error
+    require("--on ray", "ray", "ray")
+    import ray
+
     run.submit(config)
     folder = str(run.folder.absolute() if isinstance(run.folder, Path) else run.folder)
     _join(ray, cluster)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ import orjson
 from mga.config import differences
 from mga.data.store import read_json, take, write_atomically, write_json
 from mga.errors import InputError, StopError
+from mga.packages import require
 from mga.scoring.model import load, model_files, model_fingerprint
 from mga.toolmodel.compare.compare import CompareSettings, compare
 from mga.toolmodel.quantize.calibration import Encoded, Texts, encode, read_texts
@@ -90,8 +90,8 @@ def quantize(
 
 def check_model(model: Path, scheme: Scheme) -> None:
     """Raise InputError for a folder that cannot be quantized so, and where the library is missing that does it."""
-    if scheme == "w8a8" and find_spec("llmcompressor") is None:
-        raise InputError(f"The scheme {scheme} needs llmcompressor: pip install 'mga[quantize]'.")
+    if scheme == "w8a8":
+        require(f"The scheme {scheme}", "quantize", "llmcompressor")
     if model.is_file():
         raise InputError(f"{model} is a file; give the folder of the model that it was made from.")
     model_files(model)
