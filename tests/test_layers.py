@@ -10,6 +10,7 @@ import mga
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = [
     "errors",
+    "interrupts",
     "packages",
     "events",
     "records",

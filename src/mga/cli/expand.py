@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mga import interrupts
 from mga.cli.options import LogFile, MetricsAddress, MetricsFile, MetricsPort, option
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, InterruptedRunError
@@ -171,7 +172,6 @@ def worker(
 
 def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
     """Do the work with its progress on the screen; then say what has come of it."""
-    import asyncio
 
     from rich.console import Console
     from rich.text import Text
@@ -182,7 +182,7 @@ def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
 
     console = Console(stderr=True)
     try:
-        stats = asyncio.run(carry(Progress(console, quiet)))
+        stats = interrupts.run(carry(Progress(console, quiet)))
     except KeyboardInterrupt:
         raise InterruptedRunError("Stopped before the work began.") from None
     if stats is None:
@@ -196,13 +196,12 @@ def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
 
 
 def _dry_run(settings: ExpandConfig, speed: float, prompt_price: float, generated_price: float) -> None:
-    import asyncio
 
     from mga.data.documents import find_files
     from mga.planning.estimate import estimate
     from mga.runs.show import printable
 
-    found = asyncio.run(estimate(settings, find_files(settings.input)))
+    found = interrupts.run(estimate(settings, find_files(settings.input)))
     for task, prompt in found.prompts.items():
         print(f"──── prompt: {task} ────\n{printable(prompt)}")
     print("──── estimate ────")

@@ -1,9 +1,12 @@
-"""How commands are listed in the help."""
+"""How commands are listed in the help, and how a signal leaves them."""
 
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from mga.errors import InterruptedRunError
+from mga.interrupts import STOPPED
 
 
 class Group(TyperGroup):
@@ -16,3 +19,10 @@ class Group(TyperGroup):
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """An interrupt leaves as an error of ours: the library would end the process without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(STOPPED) from None

@@ -1,7 +1,13 @@
 """The command line: one function per command. Errors are one sentence and an exit code.
 
-Exit codes: 0 done · 1 done, but every text failed · 2 something to put right first · 130 stopped by Ctrl-C.
+Exit codes: 0 done · 1 done, but every text failed · 2 something to put right first · 130 stopped by Ctrl-C · 143 by
+SIGTERM.
 """
+
+from mga.interrupts import STOPPED, asked, heard, listen, raising_interrupts
+
+if __name__ == "__main__":
+    listen()  # the imports take a second
 
 import io
 import sys
@@ -65,23 +71,32 @@ def _mga(
 
 
 def main() -> None:
-    """Run the command line; turn our errors into a sentence and an exit code."""
+    """Run the command line; turn our errors and signals into a sentence and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows another in its place
             stream.reconfigure(errors="replace")
     try:
-        app(prog_name="mga")
-    except MgaError as error:
-        print(f"mga: {error}", file=sys.stderr)
-        sys.exit(130 if isinstance(error, InterruptedRunError) else 2)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] == "mga":
-            raise
-        print(f"mga: {wrong_packages(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("mga: stopped.", file=sys.stderr)
-        sys.exit(130)
+        with raising_interrupts():
+            app(prog_name="mga")
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except BaseException as error:
+        if isinstance(error, InterruptedRunError):
+            _end(str(error), heard())
+        if asked() or isinstance(error, KeyboardInterrupt):  # whatever a library has made of it
+            _end(STOPPED, heard())
+        if isinstance(error, MgaError):
+            _end(str(error), 2)
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "mga":
+            _end(wrong_packages(error), 2)
+        raise
+
+
+def _end(sentence: str, code: int) -> None:
+    print(f"mga: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -53,11 +53,11 @@ def plan(
 
     Asks no model and reads a sample of the corpus.
     """
-    import asyncio
     from dataclasses import replace
 
     from rich.console import Console
 
+    from mga import interrupts
     from mga.config import load_config
     from mga.data.documents import find_files
     from mga.data.store import write_json
@@ -90,9 +90,9 @@ def plan(
         settings = load_config(config, flags)
         if "engine" not in settings.model_fields_set:  # the embedded model has settings of its own; nobody plans for it
             settings = load_config(config, flags | {"engine": SOME_SERVER})
-        context, demand, notes = None, asyncio.run(expected_demand(settings)), ()
+        context, demand, notes = None, interrupts.run(expected_demand(settings)), ()
         rate, lost_s = tokens_per_second or 0.0, LOST_S
-    longest = asyncio.run(longest_document(settings, context))
+    longest = interrupts.run(longest_document(settings, context))
     if inputs:
         with Console(stderr=True).status("looking into the corpus"):
             at_once = longest / demand.tokens_per_estimate

@@ -7,6 +7,7 @@ import numpy as np
 import tenacity
 from numpy.typing import NDArray
 
+from mga import interrupts
 from mga.embedders.bert import unit
 from mga.engine_uri import addresses, public_uri
 from mga.engines.servers.endpoint import Endpoint
@@ -30,7 +31,7 @@ class EndpointEmbedder:
         self.name = self._model
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return asyncio.run(self._embed(texts))
+        return interrupts.run(self._embed(texts))
 
     async def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         endpoint = Endpoint(self._url, self._model)

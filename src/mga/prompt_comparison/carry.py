@@ -9,7 +9,6 @@ vectors.parquet   of all texts, by their hash
 comparison.json, comparison.md, map.svg
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mga import interrupts
 from mga.config import ExpandConfig
 from mga.data.documents import find_files, fingerprint
 from mga.data.store import read_json, write_atomically, write_json
@@ -93,7 +93,7 @@ def carry(
             settings.document_tokens,
             settings.seed,
         )
-        asyncio.run(draw_sample)
+        interrupts.run(draw_sample)
     documents = sample_documents(places.sample)
     for name, variant in settings.by_name.items():
         takes_pair = settings.prompt(variant).takes_pair
@@ -101,7 +101,7 @@ def carry(
             say(f"variant {name}:")
             given = places.pairs if takes_pair and places.pairs.exists() else None
             run = settings.run(variant, config, flags, places.sample, given)
-            asyncio.run(expand(run, Run(places.run(name)), Progress(console, quiet)))
+            interrupts.run(expand(run, Run(places.run(name)), Progress(console, quiet)))
         if takes_pair and not places.pairs.exists():
             write_pairs_of(places.run(name), documents, places.pairs)
     if judgements_in(folder) is None:
@@ -109,7 +109,7 @@ def carry(
         asked = questions(documents, texts, settings.judged, settings.repeats, settings.seed)
         say(f"judge: {len(asked):,} questions about texts whose right verdict is known, or asked again")
         judging = settings.run(settings.variants[0], config, flags, places.sample, None)
-        asyncio.run(ask_judge(folder, judging, asked, say))
+        interrupts.run(ask_judge(folder, judging, asked, say))
     return compare_again(folder, console, quiet, settings.embedder)
 
 

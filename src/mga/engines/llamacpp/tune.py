@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mga import interrupts
 from mga.engines.engine import Request
 from mga.engines.llamacpp.engine import LlamaCppEngine, model_file
 from mga.engines.llamacpp.settings import (
@@ -110,7 +111,7 @@ def _rate(model: str, settings: LlamaCppSettings, work: Work, count: int, best: 
     documents = max(count, settings.sequences)
     limit_s = None if best is None else GIVE_UP_AFTER * documents / best
     try:
-        return documents / asyncio.run(_seconds(model, settings, work, documents, limit_s))
+        return documents / interrupts.run(_seconds(model, settings, work, documents, limit_s))
     except TimeoutError:
         return None
     except MgaError:

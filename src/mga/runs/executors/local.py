@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mga.events import event
 from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import ShardStats
+from mga.interrupts import SIGNALS
 from mga.runs.monitoring.progress import Progress
 from mga.runs.monitoring.watch import Watch, Watching
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
@@ -176,21 +177,21 @@ async def _interruptible(work: Worker) -> None:
         raise InterruptedRunError(f"Stopped. Every reply received is kept in {work.run.folder}; {CONTINUE}.")
 
 
-class _signals:  # noqa: N801 - reads as a statement
-    """SIGINT and SIGTERM call a function while the block runs."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-        self._loop, self._call = loop, call
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-                self._loop.add_signal_handler(number, self._call)
-
-    def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                self._loop.remove_signal_handler(number)
+@contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call a function while the block runs, and what they called before afterwards."""
+    before = {}
+    for number in SIGNALS:
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            handler = signal.getsignal(number)
+            loop.add_signal_handler(number, call)
+            before[number] = handler
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -39,9 +39,8 @@ def follow(look: Look, console: Console, every_s: float) -> None:
                     view, problem = look.now(), ""
                 except (InputError, OSError) as error:
                     problem = str(error)
-    except KeyboardInterrupt:
-        pass
-    console.print(frame(view, console.height, problem))
+    finally:
+        console.print(frame(view, console.height, problem))
 
 
 def frame(view: View, height: int, problem: str = "") -> RenderableType:

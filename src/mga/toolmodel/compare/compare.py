@@ -11,7 +11,6 @@ writes for both. `both`: each writes for its own. Every text is judged, and the 
 (coverage, copies) are off, as in the paper's Table 1.
 """
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, Literal
 import orjson
 from rich.console import Console
 
+from mga import interrupts
 from mga.config import ExpandConfig, differences, load_config
 from mga.data.documents import find_files, fingerprint
 from mga.data.store import read_json, take, write_atomically, write_json
@@ -95,7 +95,7 @@ def compare(
             if not (folder / "stats.json").is_file():
                 say(f"{side}: {public_uri(engines[generator])} writes")
                 run = _run(configs[generator], out / "sample.jsonl", pairs[side])
-                asyncio.run(expand(run, Run(folder), Progress(console or Console(stderr=True), console is None)))
+                interrupts.run(expand(run, Run(folder), Progress(console or Console(stderr=True), console is None)))
         runs = {side: out / "runs" / side for side in engines}
         result = figures_of(runs, sample, proposed, settings.stage, settings.margin, configs["student"].min_score)
         result["engines"] = {side: public_uri(uri) for side, uri in engines.items()} | {"judge": public_uri(judge)}
@@ -182,7 +182,7 @@ def _sample(out: Path, documents: Sequence[str], settings: CompareSettings) -> l
             files = find_files([_written(out, held_out_documents(data))])
             keys, longest = ["text", "id"], sys.maxsize  # they were chunks of a run, and their pairs are known by them
         drawing = write_sample(path, files, keys[0], keys[1], settings.sample, longest, settings.seed)
-        asyncio.run(drawing)
+        interrupts.run(drawing)
     return sample_documents(path)
 
 
@@ -221,5 +221,5 @@ def _propose(
         if file in pairs.values():
             say(f"{side}: {public_uri(uri)} proposes pairs")
             logs = out / "logs" / side
-            proposed[side] = asyncio.run(propose_all(uri, configs[side], sample, file, logs, say))
+            proposed[side] = interrupts.run(propose_all(uri, configs[side], sample, file, logs, say))
     return proposed

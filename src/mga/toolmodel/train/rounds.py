@@ -10,7 +10,6 @@ chance, or after the last round. A model that was trained on its own good texts 
 nothing is learned twice.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 
+from mga import interrupts
 from mga.config import differences, load_config
 from mga.data.documents import find_files, fingerprint
 from mga.data.store import read_json, take, write_atomically, write_json
@@ -119,7 +119,7 @@ def _documents(out: Path, given: Sequence[str], settings: RoundSettings) -> list
     keys = [str(settings.flags.get(f"{name}_key") or name) for name in ("text", "id")]
     drawn = folder / "drawn.jsonl"
     found = find_files(given)
-    asyncio.run(write_sample(drawn, found, keys[0], keys[1], count, settings.document_tokens, settings.seed))
+    interrupts.run(write_sample(drawn, found, keys[0], keys[1], count, settings.document_tokens, settings.seed))
     sample = sample_documents(drawn)
     if len(sample) < count:
         raise InputError(
@@ -155,7 +155,7 @@ def _round(
     here.mkdir(exist_ok=True)
     flags = {**settings.flags, "text_key": "text", "id_key": "id", "judge": "all", "judge_engine": judge}
     config = load_config(settings.config, {**flags, "engine": generator, "input": [str(parts[number])]})
-    asyncio.run(expand(config, Run(here / "run"), Progress(Console(stderr=True), quiet=True)))
+    interrupts.run(expand(config, Run(here / "run"), Progress(Console(stderr=True), quiet=True)))
     runs = [out / f"round-{i}" / "run" for i in range(1, number + 1)]
     examples = collect(runs, load_tokenizer(str(base)), here / "data", settings.examples, say)
     trained = finetune(here / "data", str(base), "both", here / "tool", settings.training, say)
