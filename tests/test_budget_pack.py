@@ -191,6 +191,25 @@ def test_megadocs_stitch_the_rewrites_of_one_source_in_another_order_each_epoch(
     assert len(set(orders)) > 10
 
 
+@pytest.mark.parametrize("sequence", [8, 31, 64])
+def test_a_megadoc_is_one_document_for_other_readers(work: Path, tmp_path: Path, sequence: int) -> None:
+    """Also where one of its texts begins with a sequence, which short sequences make likely."""
+    pack_ = {"sequence": sequence, "packing": "concatenate", "shard_tokens": 1 << 20}
+    out = packed(work, tmp_path / "out", sources={"megadocs": True}, pack=pack_)
+    counts = orjson.loads((out / "pack.json").read_bytes())["counts"]["train"]
+    flat, ends = np.fromfile(out / "train" / "00000.bin", "<u2"), np.fromfile(out / "train" / "00000.ds.index", "<u8")
+    assert np.frombuffer((out / "train" / "00000.idx").read_bytes(), "<u8", 1, 18)[0] == len(ends)
+    assert len(ends) == counts["documents"]
+    separator = load_tokenizer(str(work / "tokenizer.json")).separator
+    padding = counts["padding"]
+    assert np.flatnonzero(flat[: len(flat) - padding] == separator).tolist() == [
+        *(ends[:-1] - 1),
+        len(flat) - padding - 1,
+    ]
+    crossed = [int(end) for end in range(sequence, counts["tokens"], sequence) if flat[end - 1] != separator]
+    assert counts["cut"] == len(crossed)
+
+
 def test_positions_begin_anew_with_each_document(work: Path, tmp_path: Path) -> None:
     data = open_packed(packed(work, tmp_path / "out"))
     several = 0

@@ -113,6 +113,24 @@ def test_a_copy_is_copied_and_a_retelling_is_not() -> None:
     assert copied_share(original, "three sisters") == 0.0
 
 
+@pytest.mark.parametrize(
+    ("original", "rewrite", "share"),
+    [
+        ("They start the cart early.", "art", 0.0),
+        ("They start the cart early.", "the car", 0.0),
+        ("They start the cart early.", "the cart", 1.0),
+        ("They start the cart early.", "they early", 0.0),
+        ("В начале было слово.", "чале было", 0.0),
+        ("В начале было слово.", "начале было", 1.0),
+        ("今天天气很好", "天气很好", 1.0),
+        ("今天天气很好", "天气不好", 0.0),
+        ("They start early.", "…", 0.0),
+    ],
+)
+def test_a_short_copy_is_of_whole_words(original: str, rewrite: str, share: float) -> None:
+    assert copied_share(original, rewrite) == share
+
+
 @given(PROSE | SOME_TEXT, PROSE | SOME_TEXT)
 def test_every_share_lies_between_nothing_and_all(a: str, b: str) -> None:
     for share in (similarity(a, b), copied_share(a, b), keyword_coverage(a, b), repeated_share(a)):

@@ -40,6 +40,7 @@ def plan(
     from mga.mixture.plan import plan as divided
     from mga.mixture.plan import purchases
     from mga.mixture.recipe import load_recipe
+    from mga.mixture.repetition import MOST_DISCOUNT
 
     read = load_recipe(recipe, {"strategy": strategy, "budget": tokens})
     found = divided(read)
@@ -54,25 +55,48 @@ def plan(
     from mga.mixture.amounts import shown
 
     table = Table(title=f"{shown(found.budget)} tokens, {found.strategy}", title_justify="left", box=None)
-    for name in ("source", "weight", "unique", "epochs", "tokens", "effective unique"):
+    for name in ("source", "weight", "unique", "epochs", "tokens", "effective unique", "discounted"):
         table.add_column(name, justify="left" if name == "source" else "right")
     for share in found.shares:
         cells = (f"{share.weight:.2%}", shown(share.unique), f"{share.epochs:.2f}", shown(share.tokens))
-        table.add_row(escape(share.name), *cells, shown(share.effective))
+        table.add_row(escape(share.name), *cells, shown(share.effective), _range(*share.discounted))
     unique = sum(share.unique for share in found.shares)
-    table.add_row(
-        "together", "", shown(unique), f"{found.budget / unique:.2f}", shown(found.budget), shown(found.effective)
-    )
+    cells = ("", shown(unique), f"{found.budget / unique:.2f}", shown(found.budget))
+    table.add_row("together", *cells, shown(found.effective), _range(*found.discounted))
     console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, 110)  # a narrow screen breaks lines, not figures
     console.print(table)
     print("effective unique: unique tokens that would teach as much (Muennighoff et al. 2023, arXiv 2305.16264).")
+    if any(most for share in found.shares for most in share.discounts):
+        print(
+            "discounted: a token of rewrites may teach less than one of new text. What is unknown is shown from "
+            f"{1 - MOST_DISCOUNT:.1%} (32 rewrites a document, arXiv 2603.18534) to all of it (arXiv 2510.01631, "
+            "2502.04235); set `discount` of the source to what you have measured."
+        )
     for warning in found.warnings():
         print(f"warning: {warning}")
     for one in bought:
         print(
-            f"Rewriting {one.name} {one.factor:g}×: {one.before:.2f} epochs become {one.after:.2f}; at most "
-            f"{shown(max(one.gained, 0))} tokens gained, if a rewrite taught as much as a new text."
+            f"Rewriting {one.name} {one.factor:g}×: {one.before:.2f} epochs become {one.after:.2f}; "
+            f"{_signed(one.gained)} effective unique tokens if a rewrite taught as much as a new text, "
+            f"{_signed(one.gained_at_least)} with the most that is known to be discounted."
         )
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _range(low: float, high: float) -> str:
+    from mga.mixture.amounts import shown
+
+    return shown(high) if low == high else f"{shown(low)} … {shown(high)}"
+
+
+def _signed(tokens: float) -> str:
+    from mga.mixture.amounts import shown
+
+    return f"{'−' if tokens < 0 else '+'}{shown(abs(tokens))}"
 
 
 def _print_json(found: Any, bought: Any) -> None:
@@ -80,8 +104,11 @@ def _print_json(found: Any, bought: Any) -> None:
 
     from mga.data.store import as_json
 
-    shares = [{**asdict(s), "epochs": s.epochs, "effective": s.effective} for s in found.shares]
-    value = {"strategy": found.strategy.value, "budget": found.budget, "effective": found.effective, "sources": shares}
+    shares = [
+        {**asdict(s), "epochs": s.epochs, "effective": s.effective, "discounted": s.discounted} for s in found.shares
+    ]
+    figures = {"budget": found.budget, "effective": found.effective, "discounted": found.discounted}
+    value = {"strategy": found.strategy.value, **figures, "sources": shares}
     print(as_json({**value, "warnings": found.warnings(), "expansions": [asdict(one) for one in bought]}).decode())
 
 
@@ -157,8 +184,9 @@ def pack(
         )
     room = max(train["sequences"] * read.pack.sequence, 1)
     print(
-        f"{train['sequences']:,} sequences of {read.pack.sequence:,} tokens in {train['shards']:,} shards, "
-        f"{train['padding'] / room:.2%} padding, {train['cut']:,} cuts in {train['documents']:,} documents; "
+        f"{_many(train['sequences'], 'sequence')} of {read.pack.sequence:,} tokens in "
+        f"{_many(train['shards'], 'shard')}, {train['padding'] / room:.2%} padding, {_many(train['cut'], 'cut')} in "
+        f"{_many(train['documents'], 'document')}; "
         f"{time.monotonic() - began:,.1f} s"
     )
     print(out)

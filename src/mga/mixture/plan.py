@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 
 from mga.errors import InputError
 from mga.mixture.amounts import shown
 from mga.mixture.recipe import Recipe, Source, Strategy
-from mga.mixture.repetition import effective_tokens, value_of_repetition
+from mga.mixture.repetition import LEAST_DISCOUNT, MOST_DISCOUNT, effective_tokens, value_of_repetition
 
 MOST_OFF = 0.001
 """Given weights or epochs may miss the whole by this share: printed digits do."""
@@ -16,12 +17,14 @@ EATEN = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one source gives to a budget; `unique` and `tokens` in tokens."""
+    """What one source gives to a budget; `unique` and `tokens` in tokens. `discounts` are the least and the most by
+    which a token teaches less than one of new text: rewrites may."""
 
     name: str
     unique: float
     tokens: float
     weight: float
+    discounts: tuple[float, float] = (0.0, 0.0)
 
     @property
     def epochs(self) -> float:
@@ -30,8 +33,14 @@ class Share:
 
     @property
     def effective(self) -> float:
-        """Tokens it is worth by the effective-data law."""
+        """Effective unique tokens by the effective-data law, a rewrite counted as a new text."""
         return effective_tokens(self.unique, self.epochs)
+
+    @property
+    def discounted(self) -> tuple[float, float]:
+        """Effective unique tokens with the most and with the least discount."""
+        least, most = self.discounts
+        return self.effective * (1 - most), self.effective * (1 - least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,14 @@ class Plan:
 
     @property
     def effective(self) -> float:
-        """Tokens the whole is worth by the effective-data law."""
+        """Effective unique tokens of the whole, a rewrite counted as a new text."""
         return sum(share.effective for share in self.shares)
+
+    @property
+    def discounted(self) -> tuple[float, float]:
+        """Effective unique tokens of the whole with the most and with the least discount."""
+        low, high = zip(*(share.discounted for share in self.shares), strict=True)
+        return sum(low), sum(high)
 
     def warnings(self) -> list[str]:
         """A sentence for each source whose repetition eats the budget."""
@@ -75,10 +90,18 @@ def plan(recipe: Recipe, counted: Mapping[str, float] | None = None) -> Plan:
     unique = {source.name: float(counts[source.name] or 0) for source in sources}
     tokens = _DIVIDED[recipe.strategy](recipe, sources, unique)
     shares = tuple(
-        Share(source.name, unique[source.name], tokens[source.name], tokens[source.name] / recipe.budget)
+        Share(source.name, unique[source.name], given, given / recipe.budget, discounts_of(source))
         for source in sources
+        for given in (tokens[source.name],)
     )
     return Plan(recipe.strategy, recipe.budget, shares)
+
+
+def discounts_of(source: Source) -> tuple[float, float]:
+    """The least and the most discount of a source's tokens: as given, the literature's range, or none."""
+    if source.expands is None:
+        return 0.0, 0.0
+    return (LEAST_DISCOUNT, MOST_DISCOUNT) if source.discount == "unknown" else (source.discount, source.discount)
 
 
 def _takes_part(source: Source, recipe: Recipe) -> bool:
@@ -131,21 +154,32 @@ def _expanded(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -
 
 
 def _weighted(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -> dict[str, float]:
-    """As given, scaled by what printed digits miss."""
+    """As given, scaled by what printed digits miss. Weights are shares of the budget: whichever of fractions and
+    percent makes weights and epochs add up to it."""
     if any((source.weight is None) == (source.epochs is None) for source in sources):
         raise InputError("weights: every source needs either `weight` or `epochs`.")
-    whole = 100.0 if sum(source.weight or 0 for source in sources) > 1.5 else 1.0
-    tokens = {
-        source.name: recipe.budget * source.weight / whole
-        if source.weight is not None
-        else unique[source.name] * (source.epochs or 0)
-        for source in sources
-    }
-    total = sum(tokens.values())
-    if abs(total - recipe.budget) > MOST_OFF * recipe.budget:
+    readings = [
+        {
+            source.name: recipe.budget * source.weight / whole
+            if source.weight is not None
+            else unique[source.name] * (source.epochs or 0)
+            for source in sources
+        }
+        for whole in (1, 100)
+    ]
+    totals = [sum(reading.values()) for reading in readings]
+    fitting = [i for i, total in enumerate(totals) if abs(total - recipe.budget) <= MOST_OFF * recipe.budget]
+    meaning = "A weight is a share of the budget: with what `epochs` take, all make 1 together, or 100 as percent."
+    if len(fitting) == 2 and totals[0] != totals[1]:
+        raise InputError(
+            f"The weights are so small that they may be shares or percent; give `epochs` instead. {meaning}"
+        )
+    nearest = min((0, 1), key=lambda i: abs(log((totals[i] or 1) / recipe.budget)))
+    tokens, total = readings[nearest], totals[nearest]
+    if not fitting:
         raise InputError(
             f"The sources add up to {shown(total)} tokens ({total / recipe.budget:.2%} of the budget of "
-            f"{shown(recipe.budget)}); change weights, epochs or the budget until they agree."
+            f"{shown(recipe.budget)}); change weights, epochs or the budget until they agree. {meaning}"
         )
     return {name: value * recipe.budget / total for name, value in tokens.items()}
 
@@ -162,22 +196,24 @@ _DIVIDED = {
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What rewriting one source would buy: its epochs before and after, and tokens gained if a rewrite were as good
-    as a new text. That is a bound from above; nothing but training tells how close rewrites come."""
+    """What rewriting one source would buy: its epochs before and after, and effective unique tokens gained: at most, if
+    a rewrite taught as much as a new text, and at least, with the most that the literature would discount it by."""
 
     name: str
     factor: float
     before: float
     after: float
     gained: float
+    gained_at_least: float
 
 
 def purchases(plan: Plan, factor: float) -> list[Purchase]:
-    """For each repeated source: its tokens spread over itself and `factor` times as many tokens of rewrites."""
+    """For each repeated source of new text: its tokens spread over itself and `factor` times as many of rewrites."""
     found = []
     for share in plan.shares:
-        if share.epochs > 1:
+        if share.epochs > 1 and not any(share.discounts):
             after = share.epochs / (1 + factor)
-            gained = effective_tokens(share.unique * (1 + factor), after) - share.effective
-            found.append(Purchase(share.name, factor, share.epochs, after, gained))
+            original, rewrites = (effective_tokens(unique, after) for unique in (share.unique, share.unique * factor))
+            gained = [original + rewrites * (1 - d) - share.effective for d in (LEAST_DISCOUNT, MOST_DISCOUNT)]
+            found.append(Purchase(share.name, factor, share.epochs, after, *gained))
     return found

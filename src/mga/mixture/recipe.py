@@ -58,8 +58,17 @@ class Source(_Section):
     unique: Amount | None = Field(None, gt=0, description="unique tokens; `mga budget pack` counts its own")
     available: Amount | None = Field(None, gt=0, description="collect-more: unique tokens there would be in all")
     expands: str | None = Field(None, description="the source these rewrites were made from")
+    discount: Annotated[float, Field(ge=0, le=1)] | Literal["unknown"] = Field(
+        "unknown",
+        description="rewrites: the share by which a unique token teaches less than one of new text; "
+        "0: as much, 1: nothing, unknown: plans show a range",
+    )
     upsample: bool = Field(False, description="upsample: this is the source to repeat")
-    weight: float | None = Field(None, ge=0, description="weights: share of the budget; all 1 together, or 100")
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="weights: share of the budget; with what `epochs` take, all make 1 together, or 100 as percent",
+    )
     epochs: float | None = Field(None, ge=0, description="weights: instead, how often its tokens are seen")
     paths: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         (), description="pack: a run's folder, or files, folders, globs, URLs of Parquet and JSON Lines"
@@ -122,6 +131,8 @@ class Recipe(_Section):
                 original = next((other for other in self.source if other.name == source.expands), None)
                 if original is None or original.expands is not None:
                     raise ValueError(f"{source.name} expands {source.expands!r}, which is no original source here")
+            elif source.discount != "unknown":
+                raise ValueError(f"{source.name} has a discount, which is for rewrites, and expands no source")
         return self
 
 

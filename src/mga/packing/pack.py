@@ -69,6 +69,7 @@ def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[st
         described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})
         for source in described["source"]:
             source["paths"] = [public_uri(path) for path in source["paths"]]
+            del source["discount"]  # which decides no token
         identity: dict[str, Any] = {
             "recipe": described,
             "tokenizer": {"fingerprint": tokenizer.fingerprint, "separator": tokenizer.separator_token},

@@ -59,13 +59,13 @@ def write_shard(
     for source, target, length in zip(starts.tolist(), targets.tolist(), lengths.tolist(), strict=True):
         flat[target : target + length] = stream[source : source + length]
     pieces = _pieces(draws, texts, documents, starts, lengths, sequences, at)
-    _write(path, ids, pieces, layout)
+    _write(path, ids, pieces, None if layout.best_fit else documents, layout)
     tokens = np.bincount(draws["source"], _spans(texts, len(stream)), len(names)).astype(int)
     counts = {
         "sequences": count,
         "tokens": int(lengths.sum()),
         "documents": len(documents),
-        "cut": int(len(lengths) - len(documents)) if layout.best_fit else int((at[1:] == 0).sum()),
+        "cut": len(lengths) - len(documents),
         "by_source": dict(zip(names, tokens.tolist(), strict=True)),
     }
     write_json(path.with_suffix(".json"), counts)
@@ -175,8 +175,11 @@ def _pieces(
     return found
 
 
-def _write(path: Path, ids: NDArray[Any], pieces: NDArray[Any], layout: Layout) -> None:
-    """All files of a shard but its counts."""
+def _write(
+    path: Path, ids: NDArray[Any], pieces: NDArray[Any], documents: NDArray[np.int64] | None, layout: Layout
+) -> None:
+    """All files of a shard but its counts. `documents`: lengths of documents that stand one after the other from
+    beginning to end; None where pieces of them were put into sequences."""
     data = path.with_suffix(".bin")
     write_atomically(data, ids.data.cast("B") if ids.size else b"")
     ds = path.with_suffix(".ds")
@@ -187,10 +190,11 @@ def _write(path: Path, ids: NDArray[Any], pieces: NDArray[Any], layout: Layout) 
     except OSError:  # a disk without hard links has the tokens twice
         write_atomically(ds, ids.data.cast("B") if ids.size else b"")
     count, sequence = ids.shape
-    begun = pieces[pieces["begins"]]
-    firsts = begun["sequence"].astype(np.int64) * sequence + begun["start"]
-    if not layout.best_fit:  # a document that goes on in the next sequence is one
-        firsts = firsts[(begun["start"] != 0) | (begun["offset"] == 0)]
+    if documents is None:
+        begun = pieces[pieces["begins"]]
+        firsts = begun["sequence"].astype(np.int64) * sequence + begun["start"]
+    else:
+        firsts = np.cumsum(documents) - documents
     ends = np.append(firsts[1:], ids.size) if ids.size else firsts
     write_atomically(path.with_suffix(".ds.index"), ends.astype("<u8").tobytes())
     width = layout.dtype.itemsize

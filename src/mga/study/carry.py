@@ -67,6 +67,7 @@ def _begin(settings: StudySettings, out: Path) -> None:
     identity = settings.model_dump(mode="json", exclude={"note"})
     for source in identity["source"]:
         source["paths"] = [public_uri(path) for path in source["paths"]]
+        del source["discount"]  # which decides no training
     lock = take(out)
     try:
         path = out / "study.json"

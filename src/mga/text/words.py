@@ -127,10 +127,12 @@ def repeated_share(text: str, n: int = 6) -> float:
 
 
 def copied_share(original: str, rewrite: str, n: int = 8) -> float:
-    """Share of the rewrite's word n-grams that stand in the original, 0–1 (texts under n words: 0 or 1)."""
+    """Share of the rewrite's word n-grams that stand in the original, 0–1 (texts under n words: 1 when all of their
+    words stand there in a row, else 0)."""
     grams = ngrams(_words(rewrite), n)
     if not grams:
-        return float(" ".join(_words(rewrite)) in " ".join(_words(original)))
+        own, all_ = (f" {' '.join(_words(text))} " for text in (rewrite, original))
+        return float(own in all_)
     known = _ngram_set(original, n)
     return sum(gram in known for gram in grams) / len(grams)
 
