@@ -9,13 +9,16 @@ PIP := --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
+.PHONY: help demo test test-random test-install test-floors test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
 	bench-judge bench-prompts bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
 	@echo "make test         install and run all tests"
+	@echo "make test-random  all tests three times, in random order (SEEDS='1 2 3')"
+	@echo "make test-install the built wheel alone, without any extra: each command works or names what it lacks"
+	@echo "make test-floors  the quick tests with the lowest versions that pyproject.toml allows (.venv-floors)"
 	@echo "make test-torch   the same for what needs torch, in an environment of its own (.venv-torch)"
 	@echo "make test-servers whole expansions through real servers on this CPU: llama.cpp, transformers, vLLM (3 GB)"
 	@echo "make test-browser the pages of mga report in Chromium (the system's, else playwright's, 170 MB)"
@@ -57,8 +60,34 @@ demo: install
 # Most tests wait for processes and servers; a file's tests stay together, for what they share. Models of the torch tests
 # are so small that a second thread only waits.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+HERE := not torch and not servers and not browser and not readers and not slurm
 test: install
-	$(BIN)/pytest $(PARALLEL) -m "not torch and not servers and not browser and not readers and not slurm"
+	$(BIN)/pytest $(PARALLEL) -m "$(HERE)"
+
+SEEDS ?= 1 2 3
+test-random: install
+	for seed in $(SEEDS); do $(BIN)/pytest $(PARALLEL) -m "$(HERE)" --random-order --random-order-seed=$$seed || exit 1; done
+
+test-install:
+	rm -rf .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir .venv-wheel/dist .
+	.venv-wheel/bin/python -m pip install $(PIP) .venv-wheel/dist/*.whl pytest
+	.venv-wheel/bin/mga --version
+	.venv-wheel/bin/pytest --noconftest tests/test_packages.py
+
+QUICK := packages layers config documents records words store shard flow card claims export engines_contract report \
+	corpus_files data dedup decontaminate boilerplate budget_plan datatrove_step embedders judge pairs prompts watch reclean places
+test-floors: .venv-floors/.installed
+	.venv-floors/bin/pytest $(PARALLEL) -m "$(HERE) and not model" $(QUICK:%=tests/test_%.py)
+
+FLOORS := llamacpp corpus compare datatrove s3 dev
+.venv-floors/.installed: pyproject.toml | .venv/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-floors
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(BIN)/python $(FLOORS:%=--extra %) \
+		--output-file .venv-floors/floors.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python .venv-floors/bin/python --requirements .venv-floors/floors.txt --editable .
+	touch $@
 
 test-torch: .venv-torch/.installed
 	OMP_NUM_THREADS=1 $(TORCH)/pytest $(PARALLEL) -m torch
@@ -182,4 +211,4 @@ bench-prompts: install
 	$(BIN)/python bench/prompt_comparison_controls.py $(CORPUS) $(ARGS)
 
 clean:
-	rm -rf .venv .venv-torch .venv-vllm .venv-peers .venv-readers .bench-corpus .bench-quantize demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch .venv-wheel .venv-floors .venv-vllm .venv-peers .venv-readers .bench-corpus .bench-quantize demo-run .mypy_cache .pytest_cache .ruff_cache .hypothesis

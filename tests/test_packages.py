@@ -129,6 +129,30 @@ def test_every_command_of_a_core_install_works_or_names_its_extra_before_anythin
     assert [path.name for path in tmp_path.iterdir() if path.name != "1"] == []
 
 
+def test_a_core_install_carries_a_run_and_shows_it(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"d{i}", "text": f"Grafting number {i}. " + "The orchard was planted in 1862. " * 20} for i in range(3)
+    ]
+    (tmp_path / "documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [
+        "expand documents.jsonl --engine scripted: --pairs 2 --out run --quiet",
+        "status run",
+        "top run --once",
+        "show run",
+        "report run",
+        "export run exported --schema mgacorpus",
+        "clean run --out cleaned --min-words 1",
+        "plan documents.jsonl --gpus 2 --tokens-per-second 1000",
+        "budget plan paper-subset",
+    ]
+    for line, (code, out, err) in zip(
+        lines, without(OPTIONAL, [line.split() for line in lines], tmp_path), strict=True
+    ):
+        assert (code, bool(out)) == (0, True), (line, err)
+    assert {"run", "exported", "cleaned"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_help_needs_no_optional_package_fits_80_columns_and_is_not_cut(tmp_path: Path) -> None:
     lines = [["--help"], ["budget", "--help"], ["tool", "--help"], *([*name.split(), "--help"] for name in COMMANDS)]
     for words, (code, out, err) in zip(lines, without(OPTIONAL, lines, tmp_path), strict=True):
