@@ -42,6 +42,8 @@ class ChatServer:
     def __init__(self, model: str = "tiny", flaws: float = 0.0, port: int = 0) -> None:
         self.model = model
         self.models = [model]
+        self.models_listed: list[Any] | None = None  # what the list says, where that is not the models
+        self.finish: dict[str, Any] = {}  # other words for its reasons to finish
         self.lists_models = True
         self.tokenizes = False
         self.forms = [CHAT]  # the paths that answer; COMPLETIONS is the other
@@ -119,7 +121,9 @@ class ChatServer:
         if waiting := self._faults.get(request.path):
             return await waiting.popleft()(request, self)
         if request.path == MODELS and self.lists_models:
-            return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
+            listed = self.models if self.models_listed is None else self.models_listed
+            entries = [{"id": name} if isinstance(name, str) else name for name in listed]
+            return web.json_response({"object": "list", "data": entries})
         if request.path == TOKENIZE and self.tokenizes:
             return web.json_response({"tokens": list(range(len(body["content"].split())))})
         if request.path in self.forms:
@@ -147,7 +151,7 @@ class ChatServer:
     async def _chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
         reply = await self._reply(body)
         text = self._thoughts(body) + reply.text
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reply.finish}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": self.finish.get(reply.finish, reply.finish)}
         if "prompt" in body:
             choice["text"] = text
         else:
@@ -212,7 +216,7 @@ def answer(**fields: Any) -> Fault:
     return body(orjson.dumps({"object": "chat.completion", **fields}))
 
 
-def content(text: object, finish: str = "stop", **fields: Any) -> Fault:
+def content(text: object, finish: object = "stop", **fields: Any) -> Fault:
     """A whole answer with this as its content."""
     return answer(choices=[{"index": 0, "message": {"content": text}, "finish_reason": finish}], **fields)
 

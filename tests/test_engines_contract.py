@@ -26,10 +26,11 @@ from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.scripted import ScriptedEngine
 from mga.engines.servers import endpoint as endpoint_module
 from mga.engines.servers.endpoint import Endpoint
-from mga.engines.servers.wire import Features, payload, without_thoughts
+from mga.engines.servers.wire import Features, payload
 from mga.engines.transformers.engine import TransformersEngine
 from mga.errors import InputError, MgaError, StopError, TryAgainError
 from mga.records import Usage
+from mga.text.chat_tokens import without_thoughts
 
 T = TypeVar("T")
 
@@ -149,8 +150,9 @@ ENGINES: dict[str, Mapping[str, Situation]] = {
         "no object": served_garbage(servers.body("[1, 2]")),
         "no choices": served_garbage(servers.answer(choices=[])),
         "no message": served_garbage(servers.answer(choices=[{"index": 0}])),
-        "content is a list": served_garbage(servers.content([{"type": "text", "text": "hello"}])),
-        "usage is a word": served_garbage(servers.content("hello", usage="much")),
+        "content is a number": served_garbage(servers.content(7)),
+        "given up": served_garbage(servers.content("half of a sen", "abort")),
+        "an error": served_garbage(servers.answer(error={"message": "upstream overloaded", "code": 502})),
         "choices is a word": served_garbage(servers.answer(choices="none")),
     },
     "llamacpp": {
@@ -176,8 +178,9 @@ GARBAGE = (
     "no object",
     "no choices",
     "no message",
-    "content is a list",
-    "usage is a word",
+    "content is a number",
+    "given up",
+    "an error",
     "choices is a word",
 )
 
@@ -394,11 +397,21 @@ def test_user_and_password_of_the_address_are_sent(server: ChatServer) -> None:
     assert ask_after_start(server, url=server.url.replace("//", "//user:p%40ss@")).text
 
 
-def test_unknown_model_stops_and_lists_the_models(server: ChatServer) -> None:
+def test_a_model_that_is_not_listed_is_tried_and_near_names_are_said_when_it_is_refused(server: ChatServer) -> None:
+    server.models = ["tiny", *(f"large-{i}" for i in range(300))]
+    with pytest.raises(StopError, match=r"'tinny'.*Near it are: tiny") as caught:
+        run(started(Endpoint(server.url, "tinny"), ASK))
+    assert "large" not in str(caught.value)
+    with pytest.raises(StopError, match=r"'huge'.*It has: tiny, large-0, large-1 and 298 more"):
+        run(started(Endpoint(server.url, "huge"), ASK))
+    server.models_listed = ["openai/*"]
+    assert run(started(Endpoint(server.url, "tiny"), ASK)).text
+
+
+def test_of_several_models_one_must_be_named(server: ChatServer) -> None:
     server.models = ["tiny", "large"]
-    for name in ("huge", ""):
-        with pytest.raises(StopError, match="tiny, large"):
-            run(started(Endpoint(server.url, name), ASK))
+    with pytest.raises(StopError, match="It has: tiny, large"):
+        run(started(Endpoint(server.url, ""), ASK))
     assert not server.chats()
 
 
@@ -531,7 +544,7 @@ def test_an_address_may_name_its_form(server: ChatServer, form: str) -> None:
     server.forms = [CHAT, COMPLETIONS]
     engine = Endpoint(server.url.removesuffix("/v1") + form, "tiny")
     assert run(started(engine, ASK)).text
-    assert {asked.path for asked in server.asked} == {MODELS, form}
+    assert {asked.path for asked in server.asked} - {TOKENIZE} == {MODELS, form}
 
 
 def test_server_that_refuses_everything_stops(server: ChatServer) -> None:
@@ -560,8 +573,42 @@ def test_reasoning_is_no_part_of_the_text(server: ChatServer) -> None:
     assert "think" not in ask_after_start(server).text
 
 
-def test_unknown_finish_is_no_cut(server: ChatServer) -> None:
-    assert ask_after_start(server, servers.content("a text", "content_filter")).finish == "stop"
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        *(("stop", "stop"), ("eos_token", "stop"), ("end_turn", "stop"), ("STOP", "stop"), ("COMPLETE", "stop")),
+        *(("length", "length"), ("MAX_TOKENS", "length"), ("max_output_tokens", "length"), ("model_length", "length")),
+        *(("content_filter", "content_filter"), ("SAFETY", "content_filter"), ("refusal", "refusal")),
+        *(("wild", "unknown"), ("tool_calls", "unknown"), (7, "unknown"), ({"a": 1}, "unknown"), ([], "unknown")),
+        *((None, "unknown"), ("", "unknown")),
+    ],
+)
+def test_a_reply_counts_as_whole_only_when_its_server_says_so(server: ChatServer, reason: Any, finish: str) -> None:
+    reply = ask_after_start(server, servers.content("a text that breaks", reason))
+    assert (reply.text, reply.finish) == ("a text that breaks", finish)
+
+
+def test_without_a_reason_a_text_that_ends_like_one_is_whole(server: ChatServer) -> None:
+    for text in ("A text that ends.", "एक पूरा पाठ।", "「終わり」", "A text that ends.)**"):
+        assert ask_after_start(server, servers.content(text, None)).finish == "stop"
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "insufficient_system_resource", "network_error"])
+def test_a_reply_that_its_server_gave_up_is_asked_for_again(server: ChatServer, reason: str) -> None:
+    with pytest.raises(TryAgainError, match=reason):
+        ask_after_start(server, servers.content("half of a sen", reason))
+
+
+@pytest.mark.parametrize("word", ["done", None], ids=["another word", "none at all"])
+def test_a_servers_own_word_for_a_whole_reply_is_learnt_from_its_first_one(
+    server: ChatServer, word: str | None
+) -> None:
+    server.finish = {"stop": word}
+    engine = Endpoint(server.url, "tiny")
+    assert run(started(engine, ASK)).finish == "stop"
+    assert ("no reasons to finish" if word is None else "says 'done' for a whole reply") in str(engine.features)
+    server.finish = {"stop": word, "length": word}
+    assert run(started(engine, replace(ASK, max_tokens=8))).finish == ("stop" if word else "length")
 
 
 def test_without_usage_tokens_are_estimated(server: ChatServer) -> None:

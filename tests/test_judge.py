@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -46,6 +47,23 @@ def ask_judge(document: Document, replies: Sequence[Reply], **settings: object) 
         'My verdict: {"analysis": "close", "score": 4}',
         '{"analysis": "close", "score": 4',
         '{analysis: "close", score: 4}',
+        # as small models write it
+        "{'analysis': 'close', 'score': 4}",
+        '{"analysis": "close", "score": 4,}',
+        '[{"analysis": "close", "score": 4}]',
+        '1. {"analysis": "close", "score": 4}',
+        '{"verdict": {"analysis": "close", "score": 4}}',
+        '{"Analysis": "close", "Score": "4"}',
+        '{"analysis": "close", "final_score": 4}',
+        '{"analysis": "close", "score ": "4/5"}',
+        '{"analysis": "close", "score": "4 out of 5"}',
+        '{"analysis": "close", "score": "four"}',
+        '{"analysis": "close", "score": "Four - most of it is kept"}',
+        '{"analysis": "close", "score": "4 (close)"}',
+        'My rating uses the scale {1-5}.\n```json\n{"analysis": "close", "score": 4}\n```',
+        '{"analysis": "close", "score": 4}\n\nNote: scored on the scale [1, 2, 3, 4, 5].',
+        '{"analysis": "a first thought", "score": 2}\n\nOn reflection:\n{"analysis": "close", "score": 4}',
+        '{"analysis": "close", "score": 4}<|im_end|>\n<|im_start|>user\n{"analysis": "another", "score": 1}',
     ],
 )
 def test_a_verdict_is_read_leniently(reply: str) -> None:
@@ -59,7 +77,21 @@ def test_a_verdict_is_read_leniently(reply: str) -> None:
     "reply",
     [
         *("", "4", "Score: 4", "null", "[4]", '{"analysis": "close"}', '{"score": null}', '{"score": true}'),
-        *('{"score": 0}', '{"score": 6}', '{"score": -3}', '{"score": 3.5}', '{"score": "4/5"}', '{"score": "four"}'),
+        *(
+            '{"score": 0}',
+            '{"score": 6}',
+            '{"score": -3}',
+            '{"score": 3.5}',
+            '{"score": "4/10"}',
+            '{"score": "fourth"}',
+        ),
+        *(
+            '{"score": "3.5"}',
+            '{"score": "45"}',
+            '{"score": "4/5/5"}',
+            '{"score": "between 3 and 4"}',
+            '{"scores": [4]}',
+        ),
         *('{"score": [4]}', '{"score": {"value": 4}}', '{"score": NaN}', '{"score": 1e999}', '{"score": "１"}'),
         *('{"score":', "[" * 4000, '{"a":' * 3000),
     ],
@@ -111,22 +143,64 @@ def test_probabilities_are_asked_for_only_when_they_are_wanted(orchard: Document
 
 def test_the_expected_score_is_the_mean_over_the_digits_among_the_alternatives() -> None:
     spread = {"5": math.log(0.4), " 4": math.log(0.2), "4": math.log(0.2), "x": math.log(0.1), "9": math.log(0.1)}
-    assert expected_score([Token("5", spread)]) == 4.5
+    assert expected_score([Token("5", spread)], 5) == 4.5
 
 
-def test_the_place_of_the_score_is_the_last_digit_written() -> None:
+def judged(text: str, pieces: str = r"\d|\w+|\W") -> list[Token]:
+    """The tokens of a reply; each digit 1 to 5 is 4.0 less likely to be a 1, in natural logarithms."""
+    return [
+        Token(
+            piece, {piece: -0.05, piece.replace(digit[0], "1"): -4.05} if (digit := re.findall("[1-5]", piece)) else {}
+        )
+        for piece in re.findall(pieces, text)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ('{"analysis": "keeps 2 of 5 facts", "score": 4}', 4),
+        ('{"score": 4, "analysis": "keeps the tone and 2 of the facts, 4 of 5"}', 4),
+        ('{"Score": "4/5", "analysis": "2"}', 4),
+        ("{'final_score' : 4}", 4),
+        ('{"analysis": "first", "score": 2}\n\nOn reflection:\n{"analysis": "2 of 5 facts", "score": 4}', 4),
+        ('{"analysis": "x", "score": 4}\n\nNote: scored on the scale [1, 2, 3, 4, 5].', 4),
+    ],
+)
+@pytest.mark.parametrize("pieces", [r"\d|\w+|\W", r"\W*\w+", r"\w+\W*"], ids=["alone", "with what precedes", "follows"])
+def test_the_expected_score_is_read_where_the_score_stands(reply: str, score: int, pieces: str) -> None:
+    """p(4) : p(1) = 1 : e^-4, so (4 + e^-4) / (1 + e^-4) = 3.946."""
+    assert parse_verdict(reply).score == score  # type: ignore[union-attr]
+    assert expected_score(judged(reply, pieces), score) == pytest.approx(
+        (4 + math.exp(-4)) / (1 + math.exp(-4)), abs=1e-4
+    )
+
+
+def test_a_score_in_words_has_an_expected_score_too() -> None:
+    tokens = [Token('{"score": "', {}), Token("four", {"four": math.log(0.75), "Two": math.log(0.25)}), Token('"}', {})]
+    assert expected_score(tokens, 4) == 3.5
+
+
+def test_without_its_key_the_place_of_the_score_is_the_only_digit_that_is_it() -> None:
     tokens = [Token("1", {"1": 0.0}), Token(" 3", {"3": 0.0}), Token("}", {"}": 0.0}), Token("9", {"9": 0.0})]
-    assert expected_score(tokens) == 3.0
+    assert expected_score(tokens, 3) == 3.0
+    assert expected_score([*tokens, Token("3", {"3": 0.0})], 3) is None
 
 
-@pytest.mark.parametrize("tokens", [[], [Token("four", {"4": 0.0})], [Token("4", {})], [Token("4", {"x": 0.0})]])
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        *([], [Token("seven", {"4": 0.0})], [Token("4", {})], [Token("4", {"x": 0.0})], [Token("4", {"3": -0.1})]),
+        *([Token("4", {"4": math.inf})], [Token("4", {"4": math.nan})], [Token('"score": 2', {"2": 0.0})]),
+    ],
+)
 def test_without_digits_and_probabilities_there_is_no_expected_score(tokens: list[Token]) -> None:
-    assert expected_score(tokens) is None
+    assert expected_score(tokens, 4) is None
 
 
-@given(st.dictionaries(st.sampled_from([*"12345", " 1", " 5", "6", "a"]), st.floats(-700, 0)))
+@given(st.dictionaries(st.sampled_from([*"12345", " 1", " 5", "6", "a"]), st.floats(-1e308, 1e308)))
 def test_an_expected_score_lies_between_1_and_5(alternatives: dict[str, float]) -> None:
-    expected = expected_score([Token("3", alternatives)])
+    expected = expected_score([Token("3", alternatives)], 3)
     assert expected is None or 1 <= expected <= 5
 
 

@@ -9,6 +9,7 @@ import mga
 
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = [
+    "terminal",
     "errors",
     "interrupts",
     "packages",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import orjson
 import pytest
@@ -67,6 +68,19 @@ def propose(document: Document, model: Model, **settings: object) -> list[Pair |
         json.dumps([{"genre": pair.genre, "audience": pair.audience} for pair in (FABLE, LETTER)]),
         json.dumps([{"genre": pair.genre, "audience": pair.audience} for pair in (FABLE, LETTER)])[:-1],
         json.dumps({key: f"  {value}\n ".replace(" ", "\n ") for key, value in TWO.items()}),
+        # as small models write it
+        json.dumps({key.replace("_", ""): value for key, value in TWO.items()}),
+        json.dumps({key.replace("_", " ").title(): value for key, value in TWO.items()}),
+        json.dumps({key.replace("audience", "target_audience"): value for key, value in TWO.items()}),
+        json.dumps({"pairs": [{"genre": pair.genre, "audience": pair.audience} for pair in (FABLE, LETTER)]}),
+        json.dumps({f"pair_{i}": {"genre": p.genre, "audience": p.audience} for i, p in enumerate((FABLE, LETTER), 1)}),
+        json.dumps({"genres": [FABLE.genre, LETTER.genre], "audiences": [FABLE.audience, LETTER.audience]}),
+        "\n".join(f"{i}. {json.dumps(asdict(pair))}" for i, pair in enumerate((FABLE, LETTER), 1)),
+        "First {of two}:\n\n" + "\n\nThen:\n".join(json.dumps(asdict(pair)) for pair in (FABLE, LETTER)) + "\n[1, 2]",
+        json.dumps([TWO]),
+        json.dumps({"answer": TWO, "note": "two pairs"}),
+        json.dumps(TWO) + "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n" + json.dumps(TWO),
+        json.dumps({"pairs": [asdict(FABLE), asdict(LETTER)]})[:-1] + ', {"genre": "cut of',
         json.dumps(TWO | {"genre_3": "a pair without readers", "remark": "done", "genre_4": "", "audience_4": "x"}),
     ],
 )
@@ -93,6 +107,11 @@ def test_what_holds_no_pair_is_no_pair_and_no_error(reply: str) -> None:
 @given(st.text(max_size=60) | st.text('{}[]":,genraudic_1 \\', max_size=60))
 def test_no_reply_is_an_error(reply: str) -> None:
     assert all(pair.genre and pair.audience for pair in parse_pairs(reply))
+
+
+def test_a_genre_may_have_a_name_and_a_description() -> None:
+    said = '{"genre_1": {"name": "a fable", "description": "with animals"}, "audience_1": {"who": "choir singers"}}'
+    assert parse_pairs(said) == [Pair("a fable: with animals", "choir singers")]
 
 
 def test_half_a_character_in_a_reply_can_be_sent_and_stored() -> None:

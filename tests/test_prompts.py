@@ -23,8 +23,9 @@ from mga.expand.pairs import USED_LENGTH, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
-from mga.prompts.library import VARIANTS, Prompt, as_data, load
+from mga.prompts.library import VARIANTS, Prompt, load
 from mga.records import Document, Pair, Reformulation
+from mga.text.chat_tokens import as_data
 from mga.text.words import estimate_tokens
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,7 +1,7 @@
 """From one short URI to an engine."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -9,11 +9,12 @@ import platformdirs
 from mga.engine_uri import FORMS, addresses, public_uri
 from mga.engines.engine import Engine
 from mga.errors import InputError
+from mga.terminal import printable
 
 
 def say_on_stderr(line: str) -> None:
     """The default way to tell what an engine is doing while it starts."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def choose_engine(
@@ -21,17 +22,21 @@ def choose_engine(
     concurrency: int | None = None,
     logs: Path | None = None,
     say: Callable[[str], None] = say_on_stderr,
+    headers: Mapping[str, str] | None = None,
 ) -> Engine:
     """The engine a URI names, not yet started. Raises InputError for an unknown one.
 
     `concurrency` is the number of requests in flight (parallel sequences for llamacpp); None: the engine's own.
-    Servers that the engine starts itself write their logs into `logs` and are reported on through `say`.
+    Servers that the engine starts itself write their logs into `logs` and are reported on through `say`. `headers` go
+    with every request to an address.
     """
     scheme, _, rest = uri.partition(":")
     if scheme in ("vllm", "sglang", "server"):
         from mga.engines.servers.managed import managed
 
         return managed(scheme, rest, concurrency, logs or Path(platformdirs.user_log_dir("mga")), say)
+    if scheme in ("http", "https"):
+        return _endpoint(uri, concurrency, say, headers)
     open_engine = _ENGINES.get(scheme)
     if open_engine is None:
         raise InputError(f"Unknown engine {public_uri(uri)!r}. Engines are written: {FORMS}.")
@@ -60,20 +65,20 @@ def _transformers(_uri: str, rest: str, concurrency: int | None) -> Engine:
     return TransformersEngine(rest, concurrency)
 
 
-def _endpoint(uri: str, _rest: str, concurrency: int | None) -> Engine:
+def _endpoint(
+    uri: str, concurrency: int | None, say: Callable[[str], None], headers: Mapping[str, str] | None
+) -> Engine:
     from mga.engines.servers.endpoint import Endpoint
     from mga.engines.servers.replicas import Replicas
 
     urls, model = addresses(uri)
     if len(urls) == 1:
-        return Endpoint(urls[0], model, concurrency)
-    return Replicas([Endpoint(url, model) for url in urls], concurrency)
+        return Endpoint(urls[0], model, concurrency, headers=headers, say=say)
+    return Replicas([Endpoint(url, model, headers=headers, say=say) for url in urls], concurrency)
 
 
 _ENGINES: dict[str, Callable[[str, str, int | None], Engine]] = {
     "scripted": _scripted,
     "llamacpp": _llamacpp,
     "transformers": _transformers,
-    "http": _endpoint,
-    "https": _endpoint,
 }

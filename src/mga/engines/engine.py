@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 import orjson
 
 Purpose = Literal["pairs", "reformulate", "judge"]
-Finish = Literal["stop", "length"]
+# Why a reply ended: whole · the token limit · a filter or the model's own refusal, said by the server · for a reason
+# that is none of these, or none at all.
+Finish = Literal["stop", "length", "content_filter", "refusal", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: text, why it ended, and what it cost in tokens (`cached_tokens` are part of the prompt's)."""
+    """An answer: text without thoughts, why it ended, and what it cost in tokens.
+
+    `cached_tokens` are part of the prompt's, `text_tokens` of the generated ones (None: all of them): what is left of
+    these are thoughts.
+    """
 
     text: str
     finish: Finish
@@ -58,6 +64,7 @@ class Reply:
     generated_tokens: int
     cached_tokens: int = 0
     tokens: tuple[Token, ...] = ()
+    text_tokens: int | None = None
 
 
 class Engine(Protocol):

@@ -113,10 +113,11 @@ def _packed(reply: Reply) -> list[object]:
         reply.generated_tokens,
         reply.cached_tokens,
         tokens,
+        reply.text_tokens,
     ]
 
 
 def _unpacked(packed: list) -> Reply:  # type: ignore[type-arg]
-    text, finish, prompt_tokens, generated_tokens, cached_tokens, tokens = packed
+    text, finish, prompt_tokens, generated_tokens, cached_tokens, tokens, *text_tokens = packed
     alternatives = tuple(Token(text, given) for text, given in tokens)
-    return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives)
+    return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives, *text_tokens)

@@ -1,16 +1,57 @@
-"""JSON out of models' replies, read leniently and made fit to be stored and sent."""
+"""JSON objects out of models' replies, read leniently: in prose, in lists, numbered, wrapped, mended where they are
+broken."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import json_repair
 
+from mga.text.chat_tokens import end_of_turn
 
-def read_json(text: str) -> object:
-    """The JSON value in a reply, mended where it is broken; an empty string where there is none."""
+_DECODER = json.JSONDecoder(strict=False)
+_DEEPEST = 50
+Object = dict[str, Any]
+
+
+def readings(text: str) -> Iterator[list[Object]]:
+    """The JSON objects in a reply, in their order, each before those inside it; in one reading after the other, the
+    strictest first. A caller takes the first reading that holds what it looks for.
+
+    First the objects that are valid JSON, whatever stands around them; then what the reply becomes when it is mended.
+    """
+    text = text[: end_of_turn(text)]
+    yield _objects(list(_values(text)))
+    start, end = text.find("{"), text.rfind("}")
+    inside = text[start : end + 1] if 0 <= start < end else ""
+    for broken in dict.fromkeys([text, inside, text[start:] if start > 0 else ""]):
+        if broken:
+            yield _objects(_mended(broken))
+
+
+def _values(text: str) -> Iterator[object]:
+    """The valid JSON objects of a text, one after the other."""
+    at = text.find("{")
+    while at >= 0:
+        try:
+            value, at = _DECODER.raw_decode(text, at)
+            yield value
+        except (ValueError, RecursionError):
+            at += 1
+        at = text.find("{", at)
+
+
+def _mended(text: str) -> object:
     try:
         return json_repair.loads(text)
     except (RecursionError, ValueError):  # a model that only opens brackets
-        return ""
+        return None
 
 
-def whole(text: str) -> str:
-    """The text with half surrogate pairs, which cannot be stored or sent, as U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _objects(value: object, depth: int = 0) -> list[Object]:
+    """All objects of a JSON value, each before those inside it."""
+    if depth > _DEEPEST:
+        return []
+    if isinstance(value, dict):
+        return [value, *_objects(list(value.values()), depth + 1)]
+    return [found for item in value for found in _objects(item, depth + 1)] if isinstance(value, list) else []

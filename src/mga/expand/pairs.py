@@ -12,10 +12,10 @@ import regex
 
 from mga.engines.engine import Request
 from mga.errors import InputError, TryAgainError
-from mga.expand.answers import read_json, whole
+from mga.expand.answers import Object, readings
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair
-from mga.text.words import repeated_share, similarity, words
+from mga.text.words import repeated_share, similarity, whole, words
 
 GENRE_LENGTH = 400
 AUDIENCE_LENGTH = 300
@@ -25,6 +25,7 @@ LEAST_WORDS = 3
 MOST_REPEATED = 0.5
 _LINKS = {"genre": ", | about | that | with ", "audience": ", | and | who "}
 _SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
+_KEY = regex.compile(r"\W*(?:target[\s_-]*)?(?P<side>genre|audience)s?[\s_#.-]*(?P<number>\d*)\W*", regex.IGNORECASE)
 
 
 Failure = InputError | TryAgainError
@@ -60,6 +61,8 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
             reply = await ask(pairs_request(document, recipe, min(missing, at_once), pairs, attempt, problem))
         except (InputError, TryAgainError) as error:
             return [*pairs, *([error] * missing)]  # the pairs found so far are paid for
+        if reply.finish in ("content_filter", "refusal"):
+            return [*pairs, *([Drop(reply.finish, reply.text[:200])] * missing)]
         found = [pair for pair in parse_pairs(reply.text) if says_something(pair)]
         problem = "" if found else f"it holds no genre with its audience: {reply.text[:200]!r}"
         if problem:
@@ -78,22 +81,28 @@ def pairs_at_once(recipe: Recipe) -> int:
 
 
 def parse_pairs(text: str) -> list[Pair]:
-    """The complete pairs in a reply, leniently: fences, missing brackets and unnumbered keys are understood."""
-    value = read_json(text)
-    objects = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else [value]
+    """The complete pairs in a reply, leniently: in prose or code fences, in lists, numbered, wrapped in other objects,
+    with keys in any spelling (`genre_1`, `Genre 1`, `target audience`), brackets missing."""
+    for objects in readings(text):
+        pairs = [pair for entry in objects for pair in _pairs_in(entry)]
+        if pairs:
+            return pairs
+    return []
+
+
+def _pairs_in(entry: Object) -> list[Pair]:
+    """The pairs of one object: keys of the same number belong together, lists of the same length entry by entry."""
+    sides: dict[str, dict[str, object]] = {"genre": {}, "audience": {}}
+    for key, value in entry.items():
+        if named := _KEY.fullmatch(str(key)):
+            values = value if isinstance(value, list) else [value]
+            for i, one in enumerate(values):
+                sides[named["side"].casefold()][f"{named['number']}.{i}"] = one
     pairs = []
-    for entry in objects:
-        if not isinstance(entry, dict):
-            continue
-        entry = {str(key).casefold(): value for key, value in entry.items()}
-        for key in entry:
-            stem, _, number = key.partition("_")
-            if stem != "genre":
-                continue
-            genre = _clean(entry[key])
-            audience = _clean(entry.get(f"audience_{number}" if number else "audience"))
-            if genre and audience:
-                pairs.append(Pair(genre, audience))
+    for number, genre in sides["genre"].items():
+        sentence, audience = _clean(genre), _clean(sides["audience"].get(number))
+        if sentence and audience:
+            pairs.append(Pair(sentence, audience))
     return pairs
 
 
@@ -197,4 +206,8 @@ def _seeds() -> tuple[list[str], list[str]]:
 
 
 def _clean(value: object) -> str:
+    if isinstance(value, dict):  # a name and a description, say; a pair inside is found by itself
+        if any(_KEY.fullmatch(str(key)) for key in value):
+            return ""
+        value = ": ".join(part for part in value.values() if isinstance(part, str))
     return " ".join(whole(value).split()) if isinstance(value, str) else ""

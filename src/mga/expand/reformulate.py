@@ -7,14 +7,20 @@ from mga.records import Document, Drop, Pair, Reformulation
 
 
 async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, limits: Limits) -> Reformulation | Drop:
-    """The text as the model wrote it, or a Drop when it is empty or was cut off by the token limit."""
+    """The text as the model wrote it, or a Drop when it is empty, refused, filtered, or not known to be whole."""
     reply = await ask(rewrite_request(document, pair, recipe, limits))
     text = reply.text.strip()
-    written = Reformulation(text, reply.generated_tokens)
+    written = Reformulation(text, reply.generated_tokens if reply.text_tokens is None else reply.text_tokens)
+    if reply.finish == "content_filter":
+        return Drop("content_filter", "the server's filter ended the reply", written)
+    if reply.finish == "refusal":
+        return Drop("refusal", text[:200], written)
     if reply.finish == "length":
         return Drop("cut_off", f"the reply reached {reply.generated_tokens:,} tokens without an end", written)
     if not text:
         return Drop("empty_reply", "the model wrote nothing", written)
+    if reply.finish == "unknown":
+        return Drop("unknown_finish", "the server gives no reason, or one unknown to mga, why the reply ended", written)
     return written
 
 

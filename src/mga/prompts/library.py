@@ -10,16 +10,15 @@ itself stands as TOML between lines of `+++` before its text:
 Each prompt is `document.md` followed by its task, so that all requests about a document begin with the
 same tokens and a server with prefix caching computes the document once.
 
-Text from documents and models is data. Before it enters a prompt, `as_data` breaks everything that could
-end our tags or pass for a chat token of any model family by one space after the opening bracket; rows
-keep the text as it was.
+Text from documents and models is data. Before it enters a prompt, `as_data` (`chat_tokens.py`) breaks what could end
+our tags or pass for a chat token; rows keep the text as it was.
 """
 
 import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import regex
 
 from mga.errors import InputError
+from mga.text.chat_tokens import as_data
 
 STYLES = (
     *("diverse-qa", "distill", "extract-knowledge", "knowledge-list", "wiki"),  # Nemotron-CC, arXiv 2412.02595
@@ -46,15 +46,6 @@ _TASK_PLACEHOLDERS = {
     "reformulate": {"genre", "audience", "language"},
 }
 _PAIR = {"genre", "audience"}
-# <|im_start|>, <|eot_id|>, <｜User｜>, [|user|] · <s>, <bos>, <start_of_turn>, <tool_call> · [INST] · <<SYS>> · our own
-_CHAT_TOKEN = regex.compile(
-    r"[<\[](?=[|｜])|<(?=/?(?:document|rewrite)>)|<(?=</?SYS>>)"
-    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eod|(?:start|end)_of_\w+|think|tools?|tool_\w+)>)"
-    r"|<(?=(?:unused|extra_id_|special_|reserved_)\d+>|seed:)"
-    r"|\[(?=/?(?:[gs]?MASK|BOS|EOS|CLS|SEP|INST|THINK|ARGS|CALL_ID|AVAILABLE_TOOLS|TOOL_\w+|SYSTEM_PROMPT)\])"
-    r"|(?<=[|｜])(?=[>\]])",
-    regex.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +85,6 @@ class Prompt:
         task = _fill(self.template, values).strip()
         correction = _fill(_part("again"), {"problem": problem}) if problem else ""
         return head + task + "\n" + correction
-
-
-@lru_cache(512)  # a document goes into eleven prompts
-def as_data(text: str) -> str:
-    """The text with chat tokens and our tags broken by a space, so that no tokenizer reads them as control."""
-    return _CHAT_TOKEN.sub(lambda match: (match.group() or "") + " ", text)
 
 
 @cache

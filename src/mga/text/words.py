@@ -44,6 +44,11 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def whole(text: str) -> str:
+    """The text with half surrogate pairs, which cannot be stored or sent, as U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def has_words(text: str) -> bool:
     """Whether there is any letter or digit at all: dots, emoji and white space alone are not a text."""
     return _LETTER.search(text) is not None
