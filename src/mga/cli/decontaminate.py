@@ -69,7 +69,7 @@ def _show(record: dict[str, Any], console: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mga.runs.show import printable
+    from mga.terminal import printable
 
     counts, found = record["counts"], record["contamination"]
     contaminated = counts["rows"] - counts["kept"]

@@ -199,7 +199,7 @@ def _dry_run(settings: ExpandConfig, speed: float, prompt_price: float, generate
 
     from mga.data.documents import find_files
     from mga.planning.estimate import estimate
-    from mga.runs.show import printable
+    from mga.terminal import printable
 
     found = interrupts.run(estimate(settings, find_files(settings.input)))
     for task, prompt in found.prompts.items():

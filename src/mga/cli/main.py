@@ -40,6 +40,7 @@ from mga.cli.top import top
 from mga.cli.tune_engine import tune_engine
 from mga.errors import InterruptedRunError, MgaError
 from mga.packages import wrong_packages
+from mga.terminal import printable
 
 app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    print(f"mga: {sentence}", file=sys.stderr)
+    print(f"mga: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mga.runs.show import printable
+from mga.terminal import printable
 
 NONE = "–"
 _BARS = " ▁▂▃▄▅▆▇█"

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.prompt_comparison.overlap import SHIFTS_BELOW
-from mga.runs.show import printable
+from mga.terminal import printable
 
 NONE = "–"
 Figures = Mapping[str, Any]

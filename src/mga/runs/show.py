@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any
 
-import regex
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -20,15 +19,9 @@ from mga.runs.journals import replies_kept
 from mga.runs.monitoring.session import all_sessions
 from mga.runs.rows import rows_in, stage_counts, stage_record
 from mga.runs.run import CONTINUE, Run
+from mga.terminal import printable
 
-# Control characters, direction overrides and lone surrogates would move the reader's cursor or break the output.
-_UNPRINTABLE = regex.compile(r"[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069--[\n\t]]", regex.V1)
 SIDE_BY_SIDE_WIDTH = 100
-
-
-def printable(text: str) -> str:
-    """Text from documents and models, made harmless for a terminal."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text).expandtabs(4)
 
 
 def status(run: Run) -> RenderableType:

@@ -14,7 +14,7 @@ from mga.curation.boilerplate.patterns import Mined, Thresholds
 from mga.data.store import write_atomically
 from mga.errors import InputError
 from mga.expand.corpus_boilerplate import Pattern, patterns_toml, read_patterns
-from mga.runs.show import printable
+from mga.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)

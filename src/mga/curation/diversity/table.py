@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.curation.diversity.collapse import MIN_ROWS
-from mga.runs.show import printable
+from mga.terminal import printable
 
 Figures = dict[str, Any]
 NONE = "–"

@@ -14,6 +14,7 @@ from rich.text import Text
 from mga.engines.client import Client
 from mga.expand.shard import ShardStats
 from mga.records import Document, Outcome
+from mga.terminal import printable
 
 PLAIN_EVERY_S = 5.0
 LIVE_EVERY_S = 0.25
@@ -74,7 +75,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line that stays."""
         if not self._quiet:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(printable(line)), soft_wrap=True)
 
     def line(self) -> str:
         """The state in one line."""

@@ -16,7 +16,7 @@ from mga.runs.monitoring.progress import duration
 from mga.runs.monitoring.session import ServerFigures
 from mga.runs.monitoring.status import Look, Rates, View, Worker
 from mga.runs.run import CONTINUE
-from mga.runs.show import printable
+from mga.terminal import printable
 
 WIDTH_OF_FILES = 140
 LEAST_ROWS = 8  # of a table, however low the terminal
