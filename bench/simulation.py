@@ -36,7 +36,7 @@ from mga.config import load_config
 from mga.data.documents import find_files
 from mga.data.reading import read
 from mga.planning.corpus_size import CorpusSize, measure_corpus, stated_corpus
-from mga.planning.forecast import bounds, forecast, work_of
+from mga.planning.forecast import forecast, work_of
 from mga.planning.measured import LOST_S, expected_demand, longest_document, measured
 from mga.planning.simulation import Fleet, Job, draw_worker, simulate, workers_of
 from mga.records import Document
@@ -196,7 +196,7 @@ def compare_plan(given: argparse.Namespace, place: Path) -> None:
         ("tokens kept", work.kept, stats.kept_tokens),
         ("bytes of kept, dropped, failed", work.stored_bytes, stored),
     ):
-        low, high = bounds(expected)
+        low, high = expected.bounds
         span = f"{low:,.0f} to {high:,.0f}"
         print(f"| {name} | {expected.value:,.0f} | {span} | {real:,} | {expected.value / real:.3f} |")
 

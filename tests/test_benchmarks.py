@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mga.errors import InputError
+from mga.evaluation.evaluate import _figure
 from mga.evaluation.local_data import local
 from mga.evaluation.own_text import CHOICES, FEWEST, WORDS, write_items
-from mga.evaluation.signals import mean_and_error, paired, smooth
+from mga.evaluation.signals import smooth
 from mga.evaluation.suites import MAIN, SCALING, chosen
 
 LETTERS = ["A", "B", "C", "D", "E"]
@@ -37,9 +38,14 @@ def test_the_probabilities_of_all_choices_are_one(values: list[float], data: st.
     assert scores[best]["margin"] >= 0
 
 
-def test_differences_are_of_the_same_items() -> None:
-    assert mean_and_error([0, 1, 1, 0]) == pytest.approx((0.5, math.sqrt(1 / 3) / 2))
-    assert paired([0, 1, 1, 0], [1, 1, 1, 1]) == pytest.approx((0.5, math.sqrt(1 / 3) / 2))
+def test_a_score_has_an_error_and_an_interval_also_where_all_answers_are_right() -> None:
+    half = _figure([0.0, 1.0, 1.0, 0.0])
+    assert (half["value"], half["stderr"]) == pytest.approx((0.5, math.sqrt(1 / 3) / 2))
+    # Wilson 1927 for 3 of 3: 1 / (1 + z²/3) to 1
+    right = _figure([1.0, 1.0, 1.0])
+    assert (right["low"], right["high"]) == pytest.approx((1 / (1 + 1.959964**2 / 3), 1.0))
+    assert right["stderr"] > 0.1
+    assert _figure([0.25])["stderr"] is None
 
 
 def test_names_of_suites_and_tasks_are_found_and_wrong_ones_get_the_nearest() -> None:

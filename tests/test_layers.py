@@ -15,6 +15,8 @@ ORDER = [
     "packages",
     "events",
     "records",
+    "stats",
+    "scores",
     "engine_uri",
     "wheel",
     "text",

@@ -22,7 +22,7 @@ from mga.errors import InputError
 from mga.expand.shard import Cut
 from mga.planning import corpus_size, simulation
 from mga.planning.corpus_size import Figure, measure_corpus, ratio, stated_corpus
-from mga.planning.forecast import bounds, forecast, forecast_for, work_of
+from mga.planning.forecast import forecast, forecast_for, work_of
 from mga.planning.measured import Demand, measured
 from mga.planning.simulation import Fleet, Job, shard_rows, simulate
 from mga.text.words import estimate_tokens
@@ -155,7 +155,7 @@ def test_a_sample_tells_the_size_of_a_corpus(kind: str, tmp_path: Path, monkeypa
         sample = measure_corpus(files, "text", 200, seed=seed)
         assert sample.sampled < 0.75 * len(rows)
         for name, real in truth.items():
-            low, high = bounds(getattr(sample, name))
+            low, high = getattr(sample, name).bounds
             covered[name] += low <= real <= high
             assert getattr(sample, name).value == pytest.approx(real, rel=0.2)
     if kind != "gz":  # read from the beginning alone, always the same
@@ -180,7 +180,7 @@ def test_the_range_of_a_ratio_holds_the_truth() -> None:
     held = 0
     for _ in range(300):
         below = [rng.uniform(1, 5) for _ in range(30)]
-        low, high = bounds(ratio([b * rng.gauss(2, 0.5) for b in below], below))
+        low, high = ratio([b * rng.gauss(2, 0.5) for b in below], below).bounds
         held += low <= 2 <= high
     assert 270 <= held <= 297
 

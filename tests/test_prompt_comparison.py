@@ -16,13 +16,12 @@ import pytest
 from bert_folder import make_bert
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 from test_report import block, parsed, tables
 
 from mga.prompt_comparison.judging import Judgement
 from mga.prompt_comparison.overlap import mmd, other_cosine, overlap, place
 from mga.prompt_comparison.planted import of_others, shortened
-from mga.prompt_comparison.reliability import _auc, reliability
+from mga.prompt_comparison.reliability import reliability
 from mga.records import content_id
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "sample.jsonl"
@@ -238,11 +237,22 @@ def test_two_draws_of_one_distribution_have_no_small_p_and_two_of_different_ones
     assert mmd(cloud(40, 4).astype(float), shifted)[1] < 0.05
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), min_size=2, max_size=40))
-def test_the_quick_auc_is_that_of_scikit_learn(told: list[tuple[bool, int]]) -> None:
-    faithful, scores = np.array([f for f, _ in told]), np.array([float(s) for _, s in told])
-    if 0 < faithful.sum() < len(faithful):
-        assert _auc(faithful, scores) == pytest.approx(roc_auc_score(faithful, scores))
+def test_few_documents_leave_open_what_a_judge_is_worth_and_the_statement_says_how_many_would_tell() -> None:
+    own, other = [4, 5, 3, 2, 4, 1, 5, 3, 4, 2, 3, 4], [3, 2, 4, 3, 2, 1, 3, 4, 5, 2, 1, 3]
+    few = reliability(planted(own, other), 3)
+    low, high = few["planted"]["interval"]
+    assert low < 0.5 < 0.7 < high
+    assert few["answer"] == "inconclusive"
+    assert "About" in few["statement"]
+    assert "documents (--judged) would tell which" in few["statement"]
+    assert "fit for nothing" not in few["statement"]
+    # the same scores of forty times as many documents tell
+    many = reliability(planted(own * 40, other * 40), 3)
+    assert many["planted"]["auc"] == pytest.approx(few["planted"]["auc"])
+    assert many["answer"] == "unfit"
+    between = reliability(planted([5, 5, 4, 2] * 60, [1, 2, 3, 4] * 60), 3)
+    assert between["answer"] == "fit"
+    assert "compare variants by their averages" in between["statement"]
 
 
 def judged(kind: str, document: str, faithful: bool | None, score: int | None, repeat: int = 0) -> Judgement:
@@ -260,17 +270,21 @@ def planted(own: list[int], other: list[int]) -> list[Judgement]:
 def test_a_judge_that_tells_is_fit_and_one_that_draws_lots_is_not() -> None:
     good = reliability(planted([5, 4, 5, 4] * 25, [1, 2, 1, 1] * 25), 3)
     assert good["planted"]["auc"] == 1
-    assert good["planted"]["interval"] == [0.97, 1]
+    assert good["planted"]["interval"] == pytest.approx([0.97, 1], abs=1e-3)
+    assert good["answer"] == "fit"
     assert "fit to drop single texts" in good["statement"]
     assert "keeps 0% of the unrelated and drops 0% of the faithful" in good["statement"]
 
     few = reliability(planted([5] * 8, [1] * 8), 3)
-    assert few["planted"]["interval"][0] == pytest.approx(1 - 3 / 8)
-    assert "hardly better than chance" in few["statement"]
+    assert few["planted"]["interval"][0] == pytest.approx(0.05 ** (1 / 8))
+    assert few["answer"] == "inconclusive"
+    assert "Inconclusive" in few["statement"]
+    assert "fit for nothing" not in few["statement"]
 
     lots = reliability(planted([1, 2, 3, 4, 5] * 20, [5, 1, 4, 2, 3] * 20), 3)
     assert lots["planted"]["auc"] == pytest.approx(0.5, abs=0.01)
     assert "fit for nothing" in lots["statement"]
+    assert lots["answer"] == "unfit"
 
 
 def test_verdicts_that_were_not_given_are_counted_and_never_guessed() -> None:

@@ -153,7 +153,7 @@ def test_a_run_two_comparisons_and_detectors_on_one_page(mga: Mga, compared: Pat
     aucs = tables(data)["AUC of collapsed models against healthy ones"]
     assert list(aucs) == ["overconfidence", "validation loss"]
     assert aucs["overconfidence"][0]["share"] == 1
-    assert aucs["overconfidence"][1] == "1.00–1.00"
+    assert aucs["overconfidence"][1] == "0.37–1.00"  # three perfect seeds: 0.05^(1/3)
     assert re.fullmatch(r"0\.\d\d–0\.\d\d", aucs["validation loss"][1])
     assert aucs["validation loss"][0]["share"] == pytest.approx(0.5, abs=0.15)
 

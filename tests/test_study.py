@@ -12,7 +12,6 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from mga.collapse.intervals import interval
 from mga.data.store import read_json
 from mga.errors import InputError
 from mga.study.compare import curves, differences, lower_is_better, reading
@@ -98,10 +97,10 @@ def row(strategy: str, seed: int, value: float, tokens: int = 10, measure: str =
     return {"strategy": strategy, "size": "s", "seed": seed, "tokens": tokens, "measure": measure, "value": value}
 
 
-def test_intervals_are_students() -> None:
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
-    assert interval([5.0]) == (5.0, None, None)
+def test_equal_differences_of_a_few_seeds_claim_nothing() -> None:
+    rows = [row("a", s, 0.25) for s in range(3)] + [row("b", s, 0.5) for s in range(3)]
+    (found,) = differences(rows, "a")
+    assert (found["difference"], found["low"], found["high"], found["says"]) == (0.25, None, None, "open")
 
 
 def test_differences_are_taken_seed_by_seed_at_the_end() -> None:

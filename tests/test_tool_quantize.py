@@ -327,7 +327,7 @@ def test_only_replies_are_scored_and_the_interval_is_that_of_the_texts(llama: Pa
     # Two texts of 10 and 30 tokens, worse by 1 and 5 nats: 6/40 = 0.15; residuals −0.5 and 0.5, spread √(0.5·2)/40.
     seen = comparison(Losses([10.0, 60.0], [10, 30]), Losses([11.0, 65.0], [10, 30]))
     assert seen.change == pytest.approx(np.expm1(0.15))
-    assert seen.high == pytest.approx(np.expm1(0.15 + 1.959964 / 40))
+    assert seen.high == pytest.approx(np.expm1(0.15 + 12.706205 / 40))
     assert (seen.texts, seen.tokens) == (2, 40)
 
 

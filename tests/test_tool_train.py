@@ -412,7 +412,7 @@ def test_rounds_collect_train_compare_and_end_with_a_reason(base: Path, teacher:
 def test_gains_have_the_interval_of_newcombe() -> None:
     from dataclasses import asdict
 
-    from mga.toolmodel.compare.paired import wilson
+    from mga.stats import wilson
     from mga.toolmodel.train.rounds import gain
 
     # Newcombe 1998, table II, case (a): 56/70 against 48/80 is 0.2, 95% interval 0.0524 to 0.3339

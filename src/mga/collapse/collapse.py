@@ -14,6 +14,7 @@ groups         per set of documents: name, synthetic (bool), documents, tokens, 
   too_short    documents of fewer than least_tokens tokens, which the histograms leave out
   profile      mean difference over the course of the documents (histogram.profile)
   ranks, frequencies, classes   the difference by kind of token (kinds.py); function_words
+  rare_excess  by how much more rare tokens lose than the others (kinds.rare_excess), or null
   calibration  real, synt (calibration.py)
   continuation real, synt (memorisation.py)
   cases        documents to look at (cases.py)
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from mga.collapse.calibration import calibration_figures
 from mga.collapse.cases import cases_of
 from mga.collapse.histogram import estimate, position_figures, profile
-from mga.collapse.kinds import by_class, by_frequency, by_rank
+from mga.collapse.kinds import by_class, by_frequency, by_rank, rare_excess
 from mga.collapse.loss_tables import Losses, Pair, open_losses, pair_of
 from mga.collapse.memorisation import CONTINUATION, PREFIX, continuation_figures, seen_figures
 from mga.collapse.positions import Rule, first_anomalies
@@ -179,6 +180,7 @@ def _group(
         "profile": profile(mine, offsets),
         "ranks": by_rank(mine, of.real["rank"], offsets),
         "frequencies": by_frequency(mine, of.real["token_id"], offsets),
+        "rare_excess": rare_excess(mine, of.real["token_id"], offsets),
         **by_class(mine, documents["text"], of.real["end"], offsets),
         "calibration": {
             name: calibration_figures(c["top_probability"], c["rank"], c["entropy"])

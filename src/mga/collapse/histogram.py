@@ -12,12 +12,11 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from mga import stats
 from mga.collapse.positions import Rule, first_anomalies, normalised, shifted_anomalies
 
 BINS = 20
-CONFIDENCE = 0.95
-_RESAMPLED = 1000
-_SIDES = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+_SIDES = ((1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2)
 
 
 def position_figures(
@@ -32,9 +31,9 @@ def position_figures(
 
     Per band: name, low and high (nats, null: open), documents, found, worse (share of the anomalies at which the second
     model is the worse one), bins (shares of the anomalies in BINS equal parts of the document), bins_low and bins_high
-    (95%, resampled documents), chance, chance_low and chance_high (shares under circular shift), mean and chance_mean
-    (position in %), later (their difference in points, with later_low and later_high), p_later and p_different
-    (of the circular_shifts). null where nothing is found or no circular shift was asked for.
+    (95%, Wilson's of each part), chance, chance_low and chance_high (shares under circular shift), mean and chance_mean
+    (position in %), later (their difference in points, with later_low and later_high, Student's), p_later and
+    p_different (of the circular_shifts). null where nothing is found or no circular shift was asked for.
     """
     positions = first_anomalies(differences, offsets, rule)
     found = normalised(positions, offsets)
@@ -46,13 +45,13 @@ def position_figures(
     worse = _signs(differences, offsets, positions, rule)
     bounds = [None, *edges, None]
     bands = [(None, None), *pairwise(bounds)]
-    return [_band(low, high, _between(means, low, high), found, worse, turned, random) for low, high in bands]
+    return [_band(low, high, _between(means, low, high), found, worse, turned) for low, high in bands]
 
 
 def profile(differences: NDArray[Any], offsets: NDArray[np.int64]) -> dict[str, Any]:
     """The mean difference in each of BINS equal parts of the documents, without any threshold.
 
-    documents (those of at least BINS tokens), mean, low, high (95%, documents drawn independently) of each part, and
+    documents (those of at least BINS tokens), mean, low, high (95%, documents as units) of each part, and
     last_fifth: the mean difference in the last fifth less that before it, with low, high.
     """
     whole = np.flatnonzero(np.diff(offsets) >= BINS)
@@ -60,33 +59,23 @@ def profile(differences: NDArray[Any], offsets: NDArray[np.int64]) -> dict[str, 
         return {"documents": len(whole), "mean": None, "low": None, "high": None, "last_fifth": None}
     parts = np.empty((len(whole), BINS))
     _parts(differences, offsets, whole, parts)
-    mean, half = parts.mean(0), _half_width(parts)
+    found = [estimate(part) for part in parts.T]
     last = parts[:, -(BINS // 5) :].mean(1) - parts[:, : -(BINS // 5)].mean(1)
     return {
         "documents": len(whole),
-        "mean": mean.tolist(),
-        "low": (mean - half).tolist(),
-        "high": (mean + half).tolist(),
+        "mean": [one["value"] for one in found],
+        "low": [one["low"] for one in found],
+        "high": [one["high"] for one in found],
         "last_fifth": estimate(last),
     }
 
 
 def estimate(values: NDArray[np.float64]) -> dict[str, float | int | None]:
-    """Mean of independent values with its 95% interval (normal), and their number."""
+    """Mean of independent values with Student's 95% interval, and their number."""
     if not len(values):
         return {"value": None, "low": None, "high": None, "n": 0}
-    mean = float(values.mean())
-    half = float(_half_width(values)) if len(values) > 1 else None
-    return {
-        "value": mean,
-        "low": None if half is None else mean - half,
-        "high": None if half is None else mean + half,
-        "n": len(values),
-    }
-
-
-def _half_width(values: NDArray[np.float64]) -> Any:
-    return 1.96 * values.std(0, ddof=1) / np.sqrt(len(values))
+    mean = stats.mean(values.tolist())
+    return {"value": mean.value, "low": mean.low, "high": mean.high, "n": mean.n}
 
 
 def _between(values: NDArray[np.float64], low: float | None, high: float | None) -> NDArray[np.bool_]:
@@ -105,7 +94,6 @@ def _band(
     found: NDArray[np.float64],
     worse: NDArray[np.bool_],
     turned: list[NDArray[np.float64]],
-    random: np.random.Generator,
 ) -> dict[str, Any]:
     mine = found[chosen]
     there = mine >= 0
@@ -123,11 +111,11 @@ def _band(
     if not len(at):
         return figures
     shares = _shares(at)
-    drawn = random.multinomial(len(at), shares, _RESAMPLED) / len(at)
-    means = random.choice(at, (_RESAMPLED, len(at))).mean(1) if len(at) <= 5000 else _normal_means(at, random)
+    bands = [stats.wilson(share * len(at), len(at)) for share in shares.tolist()]
+    mean = stats.mean(at.tolist())
     figures["bins"] = shares.tolist()
-    figures["bins_low"], figures["bins_high"] = np.quantile(drawn, _SIDES, axis=0).tolist()
-    figures["mean"] = float(at.mean())
+    figures["bins_low"], figures["bins_high"] = [band.low for band in bands], [band.high for band in bands]
+    figures["mean"] = mean.value
     by_chance = [values[chosen] for values in turned]
     by_chance = [values[values >= 0] for values in by_chance]
     by_chance = [values for values in by_chance if len(values)]
@@ -138,17 +126,14 @@ def _band(
     figures["chance_low"], figures["chance_high"] = np.quantile(chance, _SIDES, axis=0).tolist()
     chance_means = np.array([values.mean() for values in by_chance])
     expected = float(chance_means.mean())
-    later = float(at.mean()) - expected
+    later = mean.value - expected
     figures["chance_mean"], figures["later"] = expected, later
-    figures["later_low"], figures["later_high"] = (np.quantile(means, _SIDES) - expected).tolist()
+    if mean.low is not None and mean.high is not None:
+        figures["later_low"], figures["later_high"] = mean.low - expected, mean.high - expected
     circular_shifts = len(chance_means)
     figures["p_later"] = float((1 + (chance_means >= at.mean()).sum()) / (1 + circular_shifts))
     figures["p_different"] = float((1 + (np.abs(chance_means - expected) >= abs(later)).sum()) / (1 + circular_shifts))
     return figures
-
-
-def _normal_means(values: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    return random.normal(values.mean(), values.std() / np.sqrt(len(values)), _RESAMPLED)
 
 
 def _name(low: float | None, high: float | None) -> str:

@@ -14,8 +14,12 @@ import pyarrow as pa
 import regex
 from numpy.typing import NDArray
 
+from mga import stats
+
 RANKS = (1, 2, 6, 11, 101, 1001)
 FREQUENCIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+RARE = FREQUENCIES[4]
+FEWEST_TOKENS = 100
 FUNCTION_SHARE = 0.4
 """In essays, reports and diaries about 60 words stand in so many documents, nearly all of them articles, pronouns,
 prepositions, conjunctions and auxiliaries (docs/collapse.md)."""
@@ -45,6 +49,33 @@ def by_frequency(
     names = [f"{a:g} to {b:g}" for a, b in pairwise(FREQUENCIES)]
     names[0] = f"below {FREQUENCIES[1]:g}"
     return clustered(differences, groups_of_ids[tokens], offsets, [*names, f"{FREQUENCIES[-1]:g} and more"])
+
+
+def rare_excess(
+    differences: NDArray[Any], tokens: NDArray[np.int32], offsets: NDArray[np.int64]
+) -> dict[str, float | int | None] | None:
+    """By how much more rare tokens (less than RARE of all tokens compared) lose than the others: value, low, high (95%)
+    and n, the documents with rare tokens. None where there are fewer than FEWEST_TOKENS of either.
+
+    Rare and other tokens stand in the same documents, so the error is of what each document adds to the difference of
+    the two means, not of two means as if independent.
+    """
+    counts = np.bincount(tokens)
+    rare = (counts / max(len(tokens), 1) < RARE)[tokens]
+    documents = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    influences, means, present = np.zeros(len(offsets) - 1), [], 0
+    for sign, chosen in ((1, rare), (-1, ~rare)):
+        total = int(chosen.sum())
+        if total < FEWEST_TOKENS:
+            return None
+        of = np.bincount(documents[chosen], minlength=len(influences))
+        sums = np.bincount(documents[chosen], differences[chosen], minlength=len(influences))
+        means.append(float(sums.sum() / total))
+        influences += sign * (sums - means[-1] * of) / total
+        present = present or int((of > 0).sum())
+    error = stats.linearised(influences[np.diff(offsets) > 0].tolist(), max(map(abs, means)) / len(influences))
+    excess = stats.Estimate(means[0] - means[1], error, max(present - 1, 1), present)
+    return {"value": excess.value, "low": excess.low, "high": excess.high, "n": present}
 
 
 def by_class(
@@ -109,13 +140,8 @@ def clustered(
         present = counts[:, group] > 0
         row |= {"value": None, "low": None, "high": None}
         if tokens:
-            mean = float(sums[:, group].sum() / tokens)
-            row["value"] = mean
-            clusters = int(present.sum())
-            if clusters > 1:
-                residuals = (sums[:, group] - mean * counts[:, group])[present]
-                half = 1.96 * float(np.sqrt((residuals**2).sum() * clusters / (clusters - 1))) / tokens
-                row["low"], row["high"] = mean - half, mean + half
+            mean = stats.ratio(sums[present, group].tolist(), counts[present, group].tolist())
+            row |= {"value": mean.value, "low": mean.low, "high": mean.high}
         found.append(row)
     return found
 

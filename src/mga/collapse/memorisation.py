@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mga import stats
 from mga.collapse.histogram import estimate
 
 PREFIX = 50
@@ -49,19 +50,11 @@ def seen_figures(losses: NDArray[Any], offsets: NDArray[np.int64], seen: NDArray
     for i, (first, end) in enumerate(pairwise(offsets)):
         most = max(int(MIN_K * (end - first)), 1)
         highest[i] = np.partition(losses[first:end], -most)[-most:].mean()
-    unseen_mean, seen_mean = estimate(means[~seen]), estimate(means[seen])
-    difference = float(means[~seen].mean() - means[seen].mean())
-    half = None
-    if min(seen.sum(), (~seen).sum()) > 1:
-        half = 1.96 * float(np.sqrt(sum(means[of].var(ddof=1) / of.sum() for of in (seen, ~seen))))
+    difference = stats.difference_of_means(means[~seen].tolist(), means[seen].tolist())
     return {
-        "seen": seen_mean,
-        "unseen": unseen_mean,
-        "difference": {
-            "value": difference,
-            "low": None if half is None else difference - half,
-            "high": None if half is None else difference + half,
-        },
+        "seen": estimate(means[seen]),
+        "unseen": estimate(means[~seen]),
+        "difference": {"value": difference.value, "low": difference.low, "high": difference.high},
         "auc": auc(means[~seen], means[seen]),
         "auc_min_k": auc(highest[~seen], highest[seen]),
     }

@@ -102,6 +102,8 @@ def _of_positions(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "early": " The models differ most before they have seen much of the text.",
         "": "",
     }[where]
+    low, high = found["later_low"], found["later_high"]
+    between = "" if low is None else f"95% {low:+.1f} to {high:+.1f}, "
     yield _check(
         "position",
         group["name"],
@@ -109,43 +111,29 @@ def _of_positions(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         found["later"],
         LATE_POINTS,
         f"In {group['name']} {found['found']:,} of {found['documents']:,} documents have an anomaly; the first ones "
-        f"{what} (95% {found['later_low']:+.1f} to {found['later_high']:+.1f}, p = {found['p_later']:.3f} for later)."
+        f"{what} ({between}p = {found['p_later']:.3f} for later)."
         f"{meaning}",
-        low=found["later_low"],
-        high=found["later_high"],
+        low=low,
+        high=high,
     )
 
 
 def _of_tails(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    rows = group["frequencies"]
-    rare, frequent = pooled(rows[:4]), pooled(rows[4:])
-    if rare is None or frequent is None or group["synthetic"]:
+    excess = group["rare_excess"]
+    if excess is None or excess["low"] is None or group["synthetic"]:
         return
-    (rare_mean, rare_half), (mean, half) = rare, frequent
-    excess = rare_mean - mean
-    width = (rare_half**2 + half**2) ** 0.5
+    low, high = excess["low"], excess["high"]
     yield _check(
         "lost_tail",
         group["name"],
-        excess - width > RARE_EXCESS,
-        excess,
+        low > RARE_EXCESS,
+        excess["value"],
         RARE_EXCESS,
-        f"In {group['name']} rare tokens lose {excess:+.3f} nats more than frequent ones "
-        f"(95% {excess - width:+.3f} to {excess + width:+.3f}; a sign above {RARE_EXCESS}).",
-        low=excess - width,
-        high=excess + width,
+        f"In {group['name']} rare tokens lose {excess['value']:+.3f} nats more than frequent ones "
+        f"(95% {low:+.3f} to {high:+.3f}; a sign above {RARE_EXCESS}).",
+        low=low,
+        high=high,
     )
-
-
-def pooled(rows: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """Mean and half the 95% interval of several groups of tokens together; None with few tokens."""
-    rows = [row for row in rows if row["tokens"] and row["low"] is not None]
-    tokens = sum(row["tokens"] for row in rows)
-    if tokens < 100:
-        return None
-    mean = sum(row["tokens"] * row["value"] for row in rows) / tokens
-    half = sum((row["tokens"] * (row["high"] - row["low"]) / 2) ** 2 for row in rows) ** 0.5 / tokens
-    return mean, half
 
 
 def _of_certainty(group: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mga import stats
 from mga.config import differences
 from mga.data.corpus_files import Corpus
 from mga.data.store import committed, read_json, take, write_json
@@ -26,7 +27,6 @@ from mga.errors import InputError
 from mga.evaluation.checkpoints import Checkpoint, find
 from mga.evaluation.harness import Harness, ask, load_model
 from mga.evaluation.own_text import write_items
-from mga.evaluation.signals import mean_and_error, paired
 from mga.evaluation.suites import METRICS, OWN, Benchmark, chosen
 from mga.scoring.texts import check_columns, texts_of
 
@@ -131,7 +131,7 @@ def _ask_all(
         del loaded
 
 
-def _bits_per_byte(loaded: Any, texts: Sequence[str]) -> tuple[float, float, int]:
+def _bits_per_byte(loaded: Any, texts: Sequence[str]) -> tuple[float, float | None, int]:
     """Of whole texts, long ones in windows: over all bytes; its standard error over texts; number of texts."""
     import numpy as np
 
@@ -141,12 +141,9 @@ def _bits_per_byte(loaded: Any, texts: Sequence[str]) -> tuple[float, float, int
     begin = [] if scorer.prefix is None else [scorer.prefix]
     ids = [np.concatenate([begin, scorer.encode(text).ids]).astype(np.int32) for text in texts]
     losses = scorer.score(ids, scorer.context // 4)
-    bits = np.array([float(one.loss.sum(dtype=np.float64)) / math.log(2) for one in losses])
-    sizes = np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts], np.float64)
-    ratio = float(bits.sum() / sizes.sum())
-    residuals = (bits - ratio * sizes) / sizes.mean()
-    error = float(residuals.std(ddof=1) / math.sqrt(len(texts))) if len(texts) > 1 else 0.0
-    return ratio, error, len(texts)
+    bits = [float(one.loss.sum(dtype=np.float64)) / math.log(2) for one in losses]
+    found = stats.ratio(bits, [len(text.encode("utf-8", "surrogatepass")) for text in texts])
+    return found.value, found.error, found.n
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -170,16 +167,32 @@ def summary(out: Path, models: Sequence[Checkpoint], benchmarks: Sequence[Benchm
             table = pq.read_table(items_file(out, model, one.name))
             whole = (table.schema.metadata or {}).get(b"bits_per_byte")
             for metric in _metrics(table):
-                value, error, count = *mean_and_error(table.column(metric).to_numpy()), len(table)
+                figure = _figure(table.column(metric).to_pylist())
                 if metric == "bits_per_byte" and whole:  # of the whole texts, not of the right continuations
                     value, error, count = json.loads(whole)
-                figure = {"metric": metric, "value": value, "stderr": error, "n": count, "shots": one.shots}
-                results.append({**about, "task": one.name, **figure})
+                    figure = _stated(stats.Estimate(value, error, count - 1, count))
+                results.append({**about, "task": one.name, "metric": metric, **figure, "shots": one.shots})
     return {
         "results": results,
         "averages": _averages(results, models, [one.name for one in benchmarks]),
         "differences": _differences(out, models, benchmarks),
     }
+
+
+def _figure(values: Sequence[float]) -> dict[str, Any]:
+    """The mean over items as `_stated`. Right and wrong answers have Wilson's interval, and from it an error where all
+    are right or all are wrong: a few items do not show that there is none."""
+    found = _stated(stats.mean(values))
+    if set(values) <= {0.0, 1.0}:
+        share = stats.wilson(sum(values), len(values))
+        found |= {"low": share.low, "high": share.high}
+        found["stderr"] = found["stderr"] or (share.high - share.low) / 2 / stats.Z
+    return found
+
+
+def _stated(found: stats.Estimate) -> dict[str, Any]:
+    """value, stderr, low, high (95%; null where nothing tells of the error), n: the items."""
+    return {"value": found.value, "stderr": found.error, "low": found.low, "high": found.high, "n": found.n}
 
 
 def _metrics(table: pa.Table) -> list[str]:
@@ -200,10 +213,12 @@ def _averages(results: list[dict[str, Any]], models: Sequence[Checkpoint], names
             for row in results
             if (row["run"], row["checkpoint"]) == (model.run, model.name) and row["metric"] == score_of(row["task"])
         ]
-        error = math.sqrt(sum(row["stderr"] ** 2 for row in mine)) / len(mine)
         value = sum(row["value"] for row in mine) / len(mine)
+        known = [(row["stderr"] / len(mine), max(row["n"] - 1, 1)) for row in mine if row["stderr"] is not None]
+        error = math.hypot(*(of for of, _ in known)) if len(known) == len(mine) else None
+        average = _stated(stats.Estimate(value, error, stats.pooled_freedom(known), len(names)))
         about = {"run": model.run, "checkpoint": model.name, "step": model.step, "tokens": model.tokens}
-        found.append({**about, "value": value, "stderr": error, "benchmarks": len(names)})
+        found.append({**about, **average, "benchmarks": average.pop("n")})
     return found
 
 
@@ -218,9 +233,10 @@ def _differences(out: Path, models: Sequence[Checkpoint], benchmarks: Sequence[B
         for one in benchmarks:
             before, after = (pq.read_table(items_file(out, model, one.name)) for model in (first, other))
             for metric in _metrics(before):
-                value, error = paired(before.column(metric).to_numpy(), after.column(metric).to_numpy())
+                both = zip(before.column(metric).to_pylist(), after.column(metric).to_pylist(), strict=True)
+                difference = _stated(stats.mean([later - earlier for earlier, later in both]))
                 names = {"run": other.run, "checkpoint": other.name, "against": f"{first.run}/{first.name}"}
-                found.append({**names, "task": one.name, "metric": metric, "value": value, "stderr": error})
+                found.append({**names, "task": one.name, "metric": metric, **difference})
     return found
 
 

@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMOOTH = ("probability", "probability_norm", "bits_per_byte", "margin")
-Values = Sequence[float] | NDArray[np.float64]
-
 LOWER_IS_BETTER = ("bits_per_byte",)
 
 
@@ -36,14 +34,3 @@ def smooth(loglikelihoods: Sequence[float], lengths: Sequence[int], right: int) 
 def _softmax(values: NDArray[np.float64]) -> list[float]:
     weights = np.exp(values - values.max())
     return [float(weight) for weight in weights / weights.sum()]
-
-
-def mean_and_error(values: Values) -> tuple[float, float]:
-    """Mean, and its standard error (0 of a single value)."""
-    held = np.asarray(values, np.float64)
-    return float(held.mean()), float(held.std(ddof=1) / math.sqrt(len(held))) if len(held) > 1 else 0.0
-
-
-def paired(one: Values, other: Values) -> tuple[float, float]:
-    """Mean of other − one over the same items, and its standard error."""
-    return mean_and_error(np.asarray(other, np.float64) - np.asarray(one, np.float64))

@@ -11,7 +11,8 @@ from mga.evaluation.signals import LOWER_IS_BETTER, SMOOTH
 
 
 def results_table(record: Mapping[str, Any]) -> Table:
-    """A row a benchmark, a column a checkpoint: score ± standard error, in %; the smooth signals below each."""
+    """A row a benchmark, a column a checkpoint: score ± standard error (where one is known), in %; the smooth signals
+    below each."""
     results = record["results"]
     models = list(dict.fromkeys((row["run"], row["checkpoint"]) for row in results))
     table = Table(box=None, pad_edge=False)
@@ -32,9 +33,9 @@ def results_table(record: Mapping[str, Any]) -> Table:
 
 
 def _cell(row: Mapping[str, Any], metric: str) -> str:
-    if metric in (*LOWER_IS_BETTER, "margin"):
-        return f"{row['value']:.3f} ± {row['stderr']:.3f}"
-    return f"{100 * row['value']:.1f} ± {100 * row['stderr']:.1f}"
+    scale, digits = (1, 3) if metric in (*LOWER_IS_BETTER, "margin") else (100, 1)
+    error = "" if row["stderr"] is None else f" ± {scale * row['stderr']:.{digits}f}"
+    return f"{scale * row['value']:.{digits}f}{error}"
 
 
 def draw(record: Mapping[str, Any], path: Path) -> bool:
@@ -62,7 +63,7 @@ def draw(record: Mapping[str, Any], path: Path) -> bool:
             mine = sorted((row for row in rows if row["run"] == run), key=lambda row: row["tokens"])
             x = [row["tokens"] for row in mine]
             y = [scale * row["value"] for row in mine]
-            band = [scale * row["stderr"] for row in mine]
+            band = [scale * (row["stderr"] or 0.0) for row in mine]
             axis.plot(x, y, label=run)
             low, high = ([a + sign * b for a, b in zip(y, band, strict=True)] for sign in (-1, 1))
             axis.fill_between(x, low, high, alpha=0.2)

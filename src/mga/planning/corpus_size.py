@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from mga import stats
 from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed
 from mga.errors import InputError
 from mga.text.words import estimate_tokens, has_words
@@ -30,15 +31,15 @@ GROUP_BYTES = 16 << 20  # text of a row group that is read whole
 WHOLE_BYTES = 64 << 20  # JSON Lines that are read whole
 PIECE_BYTES = 2 << 20
 FILES_AT_ONCE = 16
-RANGE = 1.96  # standard errors on either side: 95%
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value and its standard error; 0 means that it was counted."""
+    """A value and its standard error, with that error's degrees of freedom; an error of 0 means that it was counted."""
 
     value: float
     error: float = 0.0
+    freedom: float = math.inf
 
     @property
     def relative(self) -> float:
@@ -49,20 +50,27 @@ class Figure:
         """The product, errors taken as independent."""
         factor = other if isinstance(other, Figure) else Figure(other)
         value = self.value * factor.value
-        return Figure(value, abs(value) * math.hypot(self.relative, factor.relative))
+        errors = [(self.relative, self.freedom), (factor.relative, factor.freedom)]
+        error = abs(value) * math.hypot(self.relative, factor.relative)
+        return Figure(value, error, stats.pooled_freedom(errors))
 
     def __add__(self, other: "Figure") -> "Figure":
-        return Figure(self.value + other.value, math.hypot(self.error, other.error))
+        errors = [(self.error, self.freedom), (other.error, other.freedom)]
+        return Figure(self.value + other.value, math.hypot(self.error, other.error), stats.pooled_freedom(errors))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The 95% interval, at least 0."""
+        half = stats.t_quantile(self.freedom) * self.error
+        return max(0.0, self.value - half), self.value + half
 
 
 def ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Figure:
     """Σ tops / Σ bottoms over independent pairs, with the standard error of a ratio estimate (0 for one pair)."""
-    n, below = len(tops), sum(bottoms)
-    if not below:
+    if not sum(bottoms):
         return Figure(0.0)
-    value = sum(tops) / below
-    squares = sum((top - value * bottom) ** 2 for top, bottom in zip(tops, bottoms, strict=True))
-    return Figure(value, math.sqrt(n / (n - 1) * squares) / below if n > 1 else 0.0)
+    found = stats.ratio(tops, bottoms)
+    return Figure(found.value, found.error, found.freedom) if found.error else Figure(found.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,18 +150,13 @@ def storage(work: Work, found: Forecast) -> tuple[float, float]:
 
 def cost(work: Work, found: Forecast, prices: Prices) -> tuple[float, float, float]:
     """Least, middle and most, in the currency of the prices. GPUs are paid from first to last hour."""
-    low, high = bounds(work.generated)
+    low, high = work.generated.bounds
     prompt = work.prompt_tokens.value / max(work.generated.value, 1)
     amounts = (low, work.generated.value, high)
     return tuple(  # type: ignore[return-value]
         found.gpus * hours * prices.gpu_hour + amount * (prices.generated + prompt * prices.prompt) / 1e6
         for hours, amount in zip(found.hours, amounts, strict=True)
     )
-
-
-def bounds(figure: Figure) -> tuple[float, float]:
-    """The 95% range of a figure."""
-    return max(0.0, figure.value - 1.96 * figure.error), figure.value + 1.96 * figure.error
 
 
 def advice(work: Work, found: Forecast) -> Sequence[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.planning.corpus_size import Figure
-from mga.planning.forecast import Forecast, Prices, Work, advice, bounds, cost, storage
+from mga.planning.forecast import Forecast, Prices, Work, advice, cost, storage
 
 
 def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str]) -> RenderableType:
@@ -75,7 +75,7 @@ def as_values(work: Work, found: Forecast, prices: Prices) -> dict[str, Any]:
 
 
 def _range(figure: Figure, note: str = "") -> str:
-    low, high = map(_count, bounds(figure))
+    low, high = map(_count, figure.bounds)
     span = f"{low} to {high}" if figure.error else ""
     return "; ".join(filter(None, (span, note)))
 

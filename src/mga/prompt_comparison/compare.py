@@ -76,7 +76,7 @@ def compare(
         "min_score": next(iter(rules.values())).min_score,
         "variants": variants,
         "controls": {**controls, "cosine_of_originals": other_cosine(originals)},
-        "judge": reliability(judgements, next(iter(rules.values())).min_score, seed),
+        "judge": reliability(judgements, next(iter(rules.values())).min_score),
         "map": {"points": _points(documents, written, vectors, seed)},
     }
     rounded: dict[str, Any] = _rounded(result)

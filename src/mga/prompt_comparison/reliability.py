@@ -1,44 +1,46 @@
 """What a judge's scores are worth: whether they tell a document's own text from another's, and whether they repeat.
 
 - AUC: the chance that a faithful text scores higher than an unrelated one, ties counted half; 0.5 is a coin. Its
-  interval is the bootstrap's (95%, documents drawn with replacement), whose lower end is never above 1 − 3/n: n
-  documents without an error do not show that errors are rarer than that (the rule of three).
+  interval takes the texts beside one document as dependent (`stats.auc`). By it a judge is fit, unfit, or too few
+  documents were asked about to say (inconclusive).
 - Krippendorff's alpha (ordinal) of repeated judgements of the same text: 1 agreement, 0 chance.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import krippendorff
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from mga import stats
 from mga.prompt_comparison.judging import Judgement
 from mga.prompt_comparison.questions import Kind
 
-DRAWS = 2_000
+Answer = Literal["fit", "unfit", "inconclusive"]
 
-# The lower end of the AUC's interval from which a judge is fit for something. 0.9: of ten such choices one is wrong.
-# 0.7: a mean over many texts still orders variants that differ. Above 0.5: it has seen something.
+# What an AUC is good for when all of its interval lies above. 0.9: of ten such choices one is wrong. 0.7: a mean over
+# many texts still orders variants that differ. Above 0.5: it has seen something.
 DECIDES, RANKS, CHANCE = 0.9, 0.7, 0.5
 # Krippendorff's own advice (Content Analysis, 2004, ch. 11): rely on 0.8, be careful down to 0.667.
 RELIABLE, TENTATIVE = 0.8, 0.667
 
 
-def reliability(judgements: Sequence[Judgement], min_score: int, seed: int = 0) -> dict[str, Any]:
-    """All figures on a judge, and in `statement` in plain words what it is fit for."""
+def reliability(judgements: Sequence[Judgement], min_score: int) -> dict[str, Any]:
+    """All figures on a judge; `answer` is whether it is fit, unfit or inconclusive (None without verdicts), and
+    `statement` says in plain words what for."""
     found: dict[str, Any] = {
-        "planted": _separation(judgements, "planted", min_score, seed),
-        "swapped": _separation(judgements, "swapped", min_score, seed),
+        "planted": _separation(judgements, "planted", min_score),
+        "swapped": _separation(judgements, "swapped", min_score),
         "repeated": _agreement(judgements, min_score),
     }
+    found["answer"] = found["planted"] and found["planted"]["answer"]
     found["statement"] = _statement(found, min_score)
     return found
 
 
-def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int, seed: int) -> dict[str, Any] | None:
+def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int) -> dict[str, Any] | None:
     """How well faithful and unrelated texts are told apart; None without verdicts on both."""
     asked = [judgement for judgement in judgements if judgement.kind == kind]
     told = [judgement for judgement in asked if judgement.score is not None]
@@ -47,42 +49,23 @@ def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int, see
         return None
     scores = np.array([judgement.score for judgement in told], np.float64)
     numbers = {name: place for place, name in enumerate(dict.fromkeys(j.document for j in told))}
-    of = np.array([numbers[judgement.document] for judgement in told])
+    value, *ends = stats.auc(scores.tolist(), faithful.tolist(), [numbers[judgement.document] for judgement in told])
     expected = np.array([np.nan if j.expected is None else j.expected for j in told], np.float64)
     return {
         "pairs": len(asked),
         "no_verdict": len(asked) - len(told),
         "faithful": int(faithful.sum()),
         "unrelated": int((~faithful).sum()),
-        "auc": float(roc_auc_score(faithful, scores)),
-        "interval": _interval(faithful, scores, of, seed),
+        "documents": len(numbers),
+        "auc": value,
+        "interval": ends,
+        "answer": _answer(*ends),
         "auc_expected": None if np.isnan(expected).any() else float(roc_auc_score(faithful, expected)),
         "mean_faithful": float(scores[faithful].mean()),
         "mean_unrelated": float(scores[~faithful].mean()),
         "faithful_dropped": float((scores[faithful] < min_score).mean()),
         "unrelated_kept": float((scores[~faithful] >= min_score).mean()),
     }
-
-
-def _interval(
-    faithful: NDArray[np.bool_], scores: NDArray[np.float64], of: NDArray[np.int64], seed: int
-) -> list[float]:
-    """The middle 95% of the AUC over resamples of the documents."""
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(of == document) for document in range(int(of.max()) + 1)]
-    found = []
-    for _ in range(DRAWS):
-        drawn = np.concatenate([members[document] for document in rng.integers(0, len(members), len(members))])
-        if 0 < faithful[drawn].sum() < len(drawn):
-            found.append(float(_auc(faithful[drawn], scores[drawn])))
-    low, high = (float(edge) for edge in np.quantile(found, (0.025, 0.975)))
-    return [min(low, max(0.0, 1 - 3 / len(members))), high]
-
-
-def _auc(faithful: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """As roc_auc_score has it, without its checks: two thousand draws take no seconds."""
-    above, below = scores[faithful][:, None], scores[~faithful][None, :]
-    return float((above > below).mean() + 0.5 * (above == below).mean())
 
 
 def _agreement(judgements: Sequence[Judgement], min_score: int) -> dict[str, Any] | None:
@@ -107,6 +90,13 @@ def _agreement(judgements: Sequence[Judgement], min_score: int) -> dict[str, Any
     }
 
 
+def _answer(low: float, high: float) -> Answer:
+    """What an AUC's interval allows to say: fit where all of it is good enough, unfit where none of it is."""
+    if low >= RANKS:
+        return "fit"
+    return "unfit" if high < RANKS else "inconclusive"
+
+
 def _statement(found: dict[str, Any], min_score: int) -> str:
     planted, repeated = found["planted"], found["repeated"]
     if planted is None:
@@ -122,8 +112,14 @@ def _statement(found: dict[str, Any], min_score: int) -> str:
         )
     elif low >= RANKS:
         said += "The judge is fit to compare variants by their averages, not to decide on single texts."
+        said += f" {_more(planted, DECIDES, 'whether it could')}" if high >= DECIDES else ""
+    elif high >= RANKS:
+        said += (
+            f"Inconclusive: a judge is fit to compare variants from {RANKS} on, unfit below, and this may be either. "
+            f"{_more(planted, RANKS, 'which')} Until then drop no texts by its scores."
+        )
     elif low > CHANCE:
-        said += "The judge is hardly better than chance: only large differences of averages mean anything."
+        said += "The judge is unfit, hardly better than chance: only large differences of averages mean anything."
     else:
         said += (
             "The judge is fit for nothing: its scores do not tell a document's own text from another's. Do not drop "
@@ -136,3 +132,16 @@ def _statement(found: dict[str, Any], min_score: int) -> str:
     alpha = repeated["alpha"]
     how = "reliably" if alpha >= RELIABLE else "tolerably" if alpha >= TENTATIVE else "not reliably"
     return f"{said} Drawn again, its scores repeat {how} (alpha {alpha:.2f})."
+
+
+def _more(planted: dict[str, Any], threshold: float, what: str) -> str:
+    """How many documents would tell, if the AUC and its spread are as they look: an interval narrows with the root of
+    their number."""
+    low, high = planted["interval"]
+    auc, documents = planted["auc"], planted["documents"]
+    half = auc - low if auc >= threshold else high - auc
+    apart = abs(auc - threshold)
+    if apart < 0.01 or half <= apart:
+        return f"More documents (--judged) would tell {what}."
+    needed = float(f"{documents * (half / apart) ** 2:.2g}")
+    return f"About {needed:,.0f} documents (--judged) would tell {what}, if it is as it looks."

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mga.prompt_comparison.overlap import SHIFTS_BELOW
+from mga.prompt_comparison.reliability import RANKS
 from mga.terminal import printable
 
 NONE = "–"
@@ -127,13 +128,15 @@ def _judge(comparison: Figures) -> dict[str, Any]:
         figures = judge[kind]
         if figures:
             low, high = figures["interval"]
-            cells = [f"{figures['auc']:.2f}", f"{low:.2f}–{high:.2f}", _number(figures["auc_expected"], ".2f")]
+            cells = [f"{figures['auc']:.2f}", f"{low:.2f}–{high:.2f}", figures["answer"]]
+            cells += [_number(figures["auc_expected"], ".2f")]
             cells += [f"{figures[f'mean_{side}']:.2f}" for side in ("faithful", "unrelated")]
             cells += [_share(figures["faithful_dropped"]), _share(figures["unrelated_kept"])]
             rows.append([name, f"{figures['pairs']:,}", f"{figures['no_verdict']:,}", *cells])
     note = (
         "Texts beside their own document and beside another. None: no verdict. AUC: how often the own one scores "
-        "higher, 0.5 is a coin; the same by expected scores. Own, other: mean scores. Dropped, kept: shares of the own "
+        f"higher, 0.5 is a coin; fit: all of its interval is at {RANKS} or above, unfit: all below, inconclusive: "
+        "neither; the same by expected scores. Own, other: mean scores. Dropped, kept: shares of the own "
         f"and of the other by a least score of {comparison['min_score']}."
     )
     if repeated := judge["repeated"]:
@@ -145,7 +148,7 @@ def _judge(comparison: Figures) -> dict[str, Any]:
     return {
         "title": "The judge",
         "columns": [
-            *("tested on", "asked", "none", "AUC", "95%", "expected", "own", "other"),
+            *("tested on", "asked", "none", "AUC", "95%", "is", "expected", "own", "other"),
             *("dropped", "kept"),
         ],
         "rows": rows,

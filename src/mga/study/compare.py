@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mga.collapse.intervals import LEVEL, interval
+from mga.stats import LEVEL, mean
 
 FEWEST_SEEDS = 3
 LOWER_IS_BETTER = ("loss", "bits_per_byte")
@@ -27,9 +27,9 @@ def curves(rows: Iterable[Row]) -> list[dict[str, Any]]:
     for (size, measure, strategy), points in groups.items():
         most = max(map(len, points.values()))
         kept = {tokens: values for tokens, values in sorted(points.items()) if len(values) == most}
-        bands = [interval(values) for values in kept.values()]
-        mean, low, high = ([band[i] for band in bands] for i in range(3))
-        curve = {"tokens": [*kept], "mean": mean, "low": low, "high": high, "seeds": most}
+        bands = [mean(values) for values in kept.values()]
+        ends = {"low": [band.low for band in bands], "high": [band.high for band in bands]}
+        curve = {"tokens": [*kept], "mean": [band.value for band in bands], **ends, "seeds": most}
         found.append({"size": size, "measure": measure, "strategy": strategy, **curve})
     return found
 
@@ -49,12 +49,13 @@ def differences(rows: Sequence[Row], first: str) -> list[dict[str, Any]]:
         if strategy == first or not seeds:
             continue
         values = [mine[seed]["value"] - base[seed]["value"] for seed in seeds]
-        mean, low, high = interval(values)
+        found_ = mean(values)
+        low, high = found_.low, found_.high
         sign = -1 if lower_is_better(measure) else 1
         says = "open"
         if low is not None and high is not None and len(seeds) >= FEWEST_SEEDS and (low > 0 or high < 0):
-            says = "better" if sign * mean > 0 else "worse"
-        figures = {"difference": mean, "low": low, "high": high, "seeds": len(seeds), "says": says}
+            says = "better" if sign * found_.value > 0 else "worse"
+        figures = {"difference": found_.value, "low": low, "high": high, "seeds": len(seeds), "says": says}
         found.append({"size": size, "measure": measure, "strategy": strategy, "against": first, **figures})
     return found
 

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mga import stats
 from mga.collapse.calibration import calibration_figures
 from mga.collapse.histogram import profile
-from mga.collapse.intervals import interval
-from mga.collapse.kinds import by_frequency
+from mga.collapse.kinds import rare_excess
 from mga.collapse.memorisation import auc
 from mga.collapse.positions import Rule, first_anomalies, normalised
 from mga.collapse.samples import variety_of
-from mga.collapse.verdict import DIVERSITY, ENTROPY_FALL, OVERCONFIDENCE, RARE_EXCESS, TAIL_COVERAGE, pooled
+from mga.collapse.verdict import DIVERSITY, ENTROPY_FALL, OVERCONFIDENCE, RARE_EXCESS, TAIL_COVERAGE
 from mga.scoring.model import TokenScores
 
 THRESHOLDS: dict[str, float] = {
@@ -39,13 +39,12 @@ def of_losses(
     differences = model.loss - reference.loss
     mean = float(differences.mean(dtype=np.float64))
     sure = [calibration_figures(s.top_probability, s.rank, s.entropy) for s in (reference, model)]
-    rows = by_frequency(differences, tokens, offsets)
-    rare, frequent = pooled(rows[:4]), pooled(rows[4:])
+    excess = rare_excess(differences, tokens, offsets)
     positions = normalised(first_anomalies(differences, offsets, Rule()), offsets)
     last = profile(differences, offsets)["last_fifth"]
     return {
         "validation loss": mean,
-        "rare tokens lose more": rare[0] - frequent[0] if rare and frequent else None,
+        "rare tokens lose more": excess and excess["value"],
         "overconfidence": sure[1]["overconfidence"] - sure[0]["overconfidence"],
         "calibration error": sure[1]["ece"] - sure[0]["ece"],
         "entropy falls": 1 - sure[1]["entropy"] / sure[0]["entropy"] if mean >= 0 else 0.0,
@@ -94,12 +93,12 @@ def _row(name: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = dict.fromkeys(case["kind"] for case in healthy)
     threshold = THRESHOLDS.get(name)
     by_seed = _aucs(name, collapsed, healthy)
-    mean, low, high = interval(by_seed) if by_seed else (None, None, None)
+    mean, low, high = _over_seeds(by_seed)
     return {
         "name": name,
         "auc": mean,
-        "auc_low": None if low is None else max(low, 0.0),
-        "auc_high": None if high is None else min(high, 1.0),
+        "auc_low": low,
+        "auc_high": high,
         "auc_by_seed": by_seed,
         "auc_by_generation": {
             str(g): _mean(_aucs(name, [case for case in collapsed if case["generation"] == g], healthy))
@@ -112,6 +111,13 @@ def _row(name: str, cases: list[dict[str, Any]]) -> dict[str, Any]:
         "sensitivity": _share_above(_values(name, collapsed), threshold),
         "false_alarms": _share_above(_values(name, healthy), threshold),
     }
+
+
+def _over_seeds(by_seed: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean over seeds and its interval; of one seed there is none."""
+    if len(by_seed) > 1:
+        return stats.bounded_mean(by_seed)
+    return (by_seed[0] if by_seed else None), None, None
 
 
 def _values(name: str, cases: list[dict[str, Any]]) -> NDArray[np.float64]:

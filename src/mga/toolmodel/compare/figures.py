@@ -26,8 +26,9 @@ from mga.records import Document
 from mga.runs.monitoring.session import all_sessions
 from mga.runs.run import Run
 from mga.runs.texts import rows_of
+from mga.stats import Share, clustered_share, wilson
 from mga.text.words import copied_share, estimate_tokens
-from mga.toolmodel.compare.paired import difference, wilson
+from mga.toolmodel.compare.paired import difference
 
 VERSION = 1
 SCORES = (5, 4, 3, 2, 1)
@@ -90,16 +91,17 @@ def _fate(row: Mapping[str, Any], min_score: int) -> list[tuple[Slot, bool]]:
 def _side(rows: Sequence[Mapping[str, Any]], min_score: int) -> dict[str, Any]:
     scores = Counter(row["score"] for row in rows if row["score"] is not None)
     judged = scores.total()
-    fates = [fate for row in rows for _, fate in _fate(row, min_score)]
+    fates = [(slot[0], fate) for row in rows for slot, fate in _fate(row, min_score)]
+    good = [(row["raw_text"], row["score"] >= 3) for row in rows if row["score"] is not None]
     missing = Counter(str(row["reason"]) for row in rows if row["score"] is None)
     written = [(row["raw_text"], row["text"]) for row in rows if row["score"] is not None]
     return {
         "scores": {
             **{str(score): scores[score] for score in SCORES},
             "judged": judged,
-            "at_least_3": asdict(wilson(sum(scores[score] for score in (3, 4, 5)), judged)),
+            "at_least_3": asdict(_share(good)),
         },
-        "acceptable": asdict(wilson(sum(fates), len(fates))),
+        "acceptable": asdict(_share(fates)),
         "asked": len(rows),
         "no_verdict": len(rows) - len(fates),
         "missing": dict(sorted(missing.items())),
@@ -107,6 +109,14 @@ def _side(rows: Sequence[Mapping[str, Any]], min_score: int) -> dict[str, Any]:
         "length_ratio": _mean([estimate_tokens(text) / estimate_tokens(original) for original, text in written]),
         "novelty": _mean([1 - copied_share(original, text, _NOVELTY_WORDS) for original, text in written]),
     }
+
+
+def _share(held: Sequence[tuple[str, bool]]) -> Share:
+    """The share of good texts, the texts of a document (its text comes first) as one cluster."""
+    clusters: defaultdict[str, list[bool]] = defaultdict(list)
+    for document, is_good in held:
+        clusters[document].append(is_good)
+    return clustered_share([(sum(of), len(of)) for of in clusters.values()])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, expm1
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mga import stats
 from mga.errors import InputError
 from mga.scoring.model import Scorer, load
-from mga.toolmodel.compare.paired import Z95
 from mga.toolmodel.quantize.calibration import Encoded
 
 
@@ -28,13 +28,13 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Perplexities on the same tokens, and their `ratio` less 1 with its 95% interval over texts."""
+    """Perplexities on the same tokens, and their `ratio` less 1 with its 95% interval over texts (None of one text)."""
 
     before: float
     after: float
     change: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     texts: int
     tokens: int
 
@@ -48,13 +48,10 @@ def losses_of(scorer: Scorer, texts: Sequence[Encoded]) -> Losses:
 
 def comparison(before: Losses, after: Losses) -> Comparison:
     """Perplexity after against before. The interval is of the ratio estimator ΣΔ/Σtokens with texts as clusters."""
-    tokens = np.asarray(before.tokens, np.float64)
-    apart = np.asarray(after.sums) - np.asarray(before.sums)
-    mean = apart.sum() / tokens.sum()
-    count = len(tokens)
-    spread = sqrt(((apart - mean * tokens) ** 2).sum() * count / max(count - 1, 1)) / tokens.sum()
-    change, low, high = (float(np.expm1(mean + step * spread)) for step in (0, -Z95, Z95))
-    return Comparison(before.perplexity, after.perplexity, change, low, high, count, int(tokens.sum()))
+    apart = [after_ - before_ for before_, after_ in zip(before.sums, after.sums, strict=True)]
+    found = stats.ratio(apart, before.tokens)
+    low, high = (None if end is None else expm1(end) for end in (found.low, found.high))
+    return Comparison(before.perplexity, after.perplexity, expm1(found.value), low, high, found.n, sum(before.tokens))
 
 
 def load_gguf(file: Path, original: Path) -> Scorer:

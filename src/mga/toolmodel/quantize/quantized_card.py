@@ -14,6 +14,12 @@ _HOW = {
 _LICENCE = regex.compile(r"^license: (.+)$", regex.MULTILINE)
 
 
+def change_of(found: Mapping[str, Any]) -> str:
+    """The change with its interval, of a comparison's figures."""
+    between = "" if found["low"] is None else f"; 95%: {found['low']:+.2%} to {found['high']:+.2%}"
+    return f"{found['change']:+.2%}{between}"
+
+
 def quantized_card(record: Mapping[str, Any], model: Path) -> str:
     """README.md of a model; `record` is its quantization.json with the result, `model` the original's folder."""
     name, scheme, result = record["model"]["name"], record["scheme"], record["result"]
@@ -31,7 +37,7 @@ def quantized_card(record: Mapping[str, Any], model: Path) -> str:
 | | original | quantized |
 |---|---|---|
 | perplexity of {found["texts"]:,} held-out texts ({found["tokens"]:,} tokens) | {found["before"]:.3f} | \
-{found["after"]:.3f} ({found["change"]:+.2%}; 95%: {found["low"]:+.2%} to {found["high"]:+.2%}) |
+{found["after"]:.3f} ({change_of(found)}) |
 | bytes of the weights | {size["before"]:,} | {size["after"]:,} |
 {_judged(result)}
 Calibrated on {record["texts"]["calibration"]:,} other texts (fingerprint {record["texts"]["fingerprint"]}).

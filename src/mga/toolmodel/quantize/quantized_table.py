@@ -6,6 +6,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mga.toolmodel.quantize.quantized_card import change_of
+
 
 def quantized_report(record: Mapping[str, Any]) -> Table:
     """The original beside the quantized model."""
@@ -14,7 +16,7 @@ def quantized_report(record: Mapping[str, Any]) -> Table:
     table = Table(title=escape(f"{record['model']['name']}, {record['scheme']}"), title_justify="left", box=None)
     for name in ("", "original", "quantized", "change"):
         table.add_column(name, justify="right" if name else "left")
-    change = f"{found['change']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
+    change = change_of(found)
     table.add_row("perplexity", f"{found['before']:.3f}", f"{found['after']:.3f}", change)
     megabytes = [f"{size[when] / 1e6:,.0f} MB" for when in ("before", "after")]
     table.add_row("weights", *megabytes, f"{size['after'] / size['before']:.0%}")

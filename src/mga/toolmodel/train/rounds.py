@@ -10,7 +10,6 @@ chance, or after the last round. A model that was trained on its own good texts 
 nothing is learned twice.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from mga.runs.executors.local import expand
 from mga.runs.monitoring.progress import Progress
 from mga.runs.run import Run
 from mga.runs.sample import sample_documents, write_sample
+from mga.stats import Share, difference_of_shares
 from mga.toolmodel.compare.compare import CompareSettings, compare
 from mga.toolmodel.train.base import base_folder
 from mga.toolmodel.train.examples import ExampleSettings, collect
@@ -192,12 +192,9 @@ def _ended(history: Sequence[Mapping[str, Any]], most: int) -> str | None:
     return "all rounds are done" if len(history) >= most else None
 
 
-def gain(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float, float]:
-    """The difference of two shares with its 95% interval, from their Wilson intervals (Newcombe 1998, method 10)."""
-    difference = after["share"] - before["share"]
-    low = math.hypot(after["share"] - after["low"], before["high"] - before["share"])
-    high = math.hypot(after["high"] - after["share"], before["share"] - before["low"])
-    return difference, difference - low, difference + high
+def gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, float, float]:
+    """The difference of two rounds' shares with its 95% interval."""
+    return difference_of_shares(Share(**before), Share(**after))
 
 
 def told(row: Mapping[str, Any]) -> str:
