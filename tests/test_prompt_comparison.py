@@ -80,7 +80,10 @@ def test_scores_are_those_of_the_runs_low_ones_included(finished: Path) -> None:
     for name, figures in found["variants"].items():
         scores = [row["score"] for row in rows(finished / "runs" / name) if row["score"] is not None]
         assert [figures["scores"][str(score)] for score in range(1, 6)] == [scores.count(s) for s in range(1, 6)]
-        assert figures["scores"]["at_least_3"] == pytest.approx(sum(s >= 3 for s in scores) / len(scores), abs=1e-4)
+        good = sum(s >= 3 for s in scores)
+        assert figures["scores"]["of_judged"]["at_least_3"] == pytest.approx(good / len(scores), abs=1e-4)
+        asked = len(scores) + figures["scores"]["no_verdict"]
+        assert figures["scores"]["of_asked"]["at_least_3"] == pytest.approx(good / asked, abs=1e-4)
         assert figures["texts"] + sum(figures["missing"].values()) == len(rows(finished / "runs" / name))
         assert figures["texts"] == len(pq.read_table(finished / "texts" / f"{name}.parquet"))
 
@@ -339,8 +342,10 @@ def test_the_page_of_a_comparison_has_its_comparison_and_its_runs(finished: Path
     for place_, name in enumerate(names):
         found = figures["variants"][name]["scores"]
         assert [scores[f"score {score}"][place_] for score in range(1, 6)] == [found[str(s)] for s in range(1, 6)]
-        assert scores["≥ 3"][place_]["share"] == pytest.approx(found["at_least_3"], abs=1e-4)
-        assert scores["≤ 2"][place_]["share"] == pytest.approx(found["at_most_2"], abs=1e-4)
+        for over in ("asked", "judged"):
+            rate = scores[f"≥ 3, of the {over}"][place_]["share"]
+            assert rate == pytest.approx(found[f"of_{over}"]["at_least_3"], abs=1e-4)
+        assert scores["≤ 2, of the asked"][place_]["share"] == pytest.approx(found["of_asked"]["at_most_2"], abs=1e-4)
     beside = tables(data)["Place beside the originals"]
     assert beside["in words"][:3] == [figures["variants"][name]["place"] for name in names]
     assert beside["close: to the own document"][3] == figures["controls"]["shortened"]["closeness"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mga.data.reading import Row
 from mga.expand.flow import Kit, expand_document
 from mga.records import Document, Outcome, Problem, Usage
+from mga.scores import Scores
 from mga.text.chunks import chunk
 
 FIRST_SHARD_ROWS = 8
@@ -27,7 +28,8 @@ class Shard:
 
 
 class ShardStats(BaseModel):
-    """What a shard adds to the totals. `rows = documents + problems`; `chunks × pairs = sum of outcomes`."""
+    """What a shard adds to the totals. `rows = documents + problems`; `chunks × pairs = sum of outcomes`. `no_verdict`:
+    texts that the judge was asked about, and no score came."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,8 +41,14 @@ class ShardStats(BaseModel):
     reasons: dict[str, int] = {}
     cuts: dict[str, int] = {}
     scores: dict[str, int] = {}
+    no_verdict: int = 0
     problems: tuple[Problem, ...] = ()
     usage: dict[str, Usage] = {}
+
+    @property
+    def judging(self) -> Scores:
+        """What the judge has said. Shards of earlier versions count only the texts dropped for want of a verdict."""
+        return Scores.of(self.scores, max(self.no_verdict, self.reasons.get("no_verdict", 0)))
 
     def __add__(self, other: "ShardStats") -> "ShardStats":
         sums: dict[str, object] = {}
@@ -158,8 +166,15 @@ def _stats(
         reasons=_counts(o.reason for o in outcomes if o.reason),
         cuts=_counts(cut for o in outcomes for cut in o.cuts),
         scores=_counts(str(o.verdict.score) for o in outcomes if o.verdict),
+        no_verdict=sum(_lacks_verdict(outcome) for outcome in outcomes),
         problems=problems,
     )
+
+
+def _lacks_verdict(outcome: Outcome) -> bool:
+    """Whether a text had passed cleaning and its judge gave no score, or failed."""
+    failed = outcome.status == "failed" and outcome.reformulation is not None
+    return outcome.verdict is None and (failed or outcome.reason == "no_verdict")
 
 
 def _counts(names: Iterable[str]) -> dict[str, int]:

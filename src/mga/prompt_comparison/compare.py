@@ -7,8 +7,8 @@ sample       documents, tokens (estimated)
 engines      generator, judge, embedder: the models' names
 settings     of the prompt comparison
 min_score    of the runs
-variants     by name: texts, missing (by reason), scores (5 … 1, judged, no_verdict, and as shares of the judged
-             at_least_3, at_least_4, equal_5, at_most_2), tokens (estimated), length_ratio, new_3, coverage (means, as
+variants     by name: texts, missing (by reason), scores (`Scores.as_values`: 5 … 1, judged, no_verdict, asked, rates
+             of the asked and of the judged), tokens (estimated), length_ratio, new_3, coverage (means, as
              `mga diversity` has them), siblings, vendi_ratio, rules_would_drop, overlap (see overlap.py), place (words)
 controls     cosine_of_originals; shortened, other_document: overlap of the originals' own texts with a third of their
              sentences left out, and of another original in their place: what "close" and "unrelated" look like here
@@ -36,10 +36,10 @@ from mga.prompt_comparison.reliability import reliability
 from mga.prompt_comparison.settings import ORIGINALS
 from mga.records import Document
 from mga.runs.texts import Text, Written, would_drop
+from mga.scores import SCORES, Scores
 from mga.text.words import estimate_tokens
 
 VERSION = 1
-SCORES = (5, 4, 3, 2, 1)
 
 
 def compare(
@@ -107,20 +107,7 @@ def _of_texts(found: Written, rules: ExpandConfig, texts_file: Path, seed: int) 
 
 def _scores(texts: Sequence[Text]) -> dict[str, Any]:
     counts = Counter(text.score for text in texts)
-    judged = sum(counts[score] for score in SCORES)
-
-    def share(*scores: int) -> float | None:
-        return sum(counts[score] for score in scores) / judged if judged else None
-
-    return {
-        **{str(score): counts[score] for score in SCORES},
-        "judged": judged,
-        "no_verdict": counts[None],
-        "at_least_3": share(3, 4, 5),
-        "at_least_4": share(4, 5),
-        "equal_5": share(5),
-        "at_most_2": share(1, 2),
-    }
+    return Scores({score: counts[score] for score in SCORES}, counts[None]).as_values()
 
 
 def _points(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mga.prompt_comparison.overlap import SHIFTS_BELOW
 from mga.prompt_comparison.reliability import RANKS
+from mga.scores import RATES
 from mga.terminal import printable
 
 NONE = "–"
@@ -62,13 +63,14 @@ def _scores(comparison: Figures) -> dict[str, Any]:
     for name, figures in comparison["variants"].items():
         scores = figures["scores"]
         counts = [f"{scores[score]:,}" for score in ("5", "4", "3", "2", "1", "no_verdict")]
-        rates = [_share(scores[rate]) for rate in ("at_least_3", "at_least_4", "equal_5", "at_most_2")]
+        rates = [f"{_share(scores['of_asked'][rate])} / {_share(scores['of_judged'][rate])}" for rate in RATES]
         rows.append([name, *counts, *rates])
     return {
         "title": "Scores",
-        "columns": ["variant", "5", "4", "3", "2", "1", "none", "≥ 3", "≥ 4", "= 5", "≤ 2"],
+        "columns": ["variant", *"54321", "none", *(f"{sign} asked / judged" for sign, _ in RATES.values())],
         "rows": rows,
-        "note": "Counts and shares of the judged texts. What they are worth: see the judge below.",
+        "note": "Counts; rates of all texts that the judge was asked about, and of those it has judged (none: no "
+        "verdict). What they are worth: see the judge below.",
     }
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mga.report.blocks import Band, Block, Cell, Intervals, Label, Points, Prose, Section, Share, Table, Tiles
-from mga.report.sections import score_blocks
+from mga.report.sections import score_blocks, score_tiles
+from mga.scores import Scores
 
 Figures = Mapping[str, Any]
 
@@ -36,10 +37,9 @@ def head(comparison: Figures) -> str:
 def _short(comparison: Figures, variants: Figures) -> Section:
     blocks: list[Block] = []
     for name, figures in variants.items():
-        scores, overlap = figures["scores"], figures["overlap"]
+        overlap = figures["overlap"]
         tiles = [("texts", f"{figures['texts']:,}", f"{sum(figures['missing'].values()):,} asked for and not had")]
-        if scores["judged"]:
-            tiles.append(("score of 3 and more", f"{scores['at_least_3']:.1%}", f"of {scores['judged']:,} judged"))
+        tiles += score_tiles(_scores_of(figures))
         if overlap:
             tiles.append(("beside the originals", figures["place"], f"closeness {overlap['closeness']:.2f}"))
         if figures["length_ratio"] is not None:
@@ -50,10 +50,13 @@ def _short(comparison: Figures, variants: Figures) -> Section:
 
 
 def _scores(variants: Figures) -> Section:
-    counts = [[figures["scores"][str(score)] for score in range(1, 6)] for figures in variants.values()]
-    more: list[Cell] = ["no verdict", *(figures["scores"]["no_verdict"] for figures in variants.values())]
     note = "Of all texts that passed cleaning, low scores included. What scores are worth: see the judge."
-    return Section("comparison-scores", "Scores", [*score_blocks(list(variants), counts, [more]), Prose(note)])
+    found = [_scores_of(figures) for figures in variants.values()]
+    return Section("comparison-scores", "Scores", [*score_blocks(list(variants), found), Prose(note)])
+
+
+def _scores_of(figures: Figures) -> Scores:
+    return Scores.of(figures["scores"], figures["scores"]["no_verdict"])
 
 
 def _texts(comparison: Figures, variants: Figures) -> Section:

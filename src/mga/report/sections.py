@@ -11,6 +11,7 @@ from mga.report.cost import hours
 from mga.report.labels import Labels, labels_of
 from mga.report.scan import Scan
 from mga.report.source import Source
+from mga.scores import RATES, SCORES, Scores
 
 BINS = 30
 PROBLEMS_SHOWN = 100
@@ -69,9 +70,7 @@ def _short(source: Source) -> list[tuple[str, str, str]]:
     if source.is_run:
         growth = stats.kept_tokens / stats.source_tokens if stats.source_tokens else 0.0
         figures.append(("expansion", f"{growth:.2f} ×", f"{stats.kept_tokens:,} tokens from {stats.source_tokens:,}"))
-    if judged := sum(stats.scores.values()):
-        good = sum(n for score, n in stats.scores.items() if int(score) >= 3)
-        figures.append(("score of 3 and more", f"{good / judged:.1%}", f"of {judged:,} judged"))
+    figures += score_tiles(stats.judging)
     if spent := source.sessions.spent.generated_tokens:
         rate = spent / max(source.sessions.seconds, 1e-9)
         figures.append(("speed", f"{rate:,.0f} tokens/s", f"generated, over {hours(source.sessions.seconds)}"))
@@ -79,38 +78,52 @@ def _short(source: Source) -> list[tuple[str, str, str]]:
     return figures
 
 
+def score_tiles(found: Scores) -> list[tuple[str, str, str]]:
+    """The share of 3 and more, over the asked and over the judged; none where nothing was judged."""
+    asked, judged = found.of_asked("at_least_3"), found.of_judged("at_least_3")
+    if asked is None or judged is None:
+        return []
+    note = f"of {found.asked:,} asked; {judged:.1%} of {found.judged:,} judged"
+    return [("score of 3 and more", f"{asked:.1%}", note)]
+
+
 def scores(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:
     """How the judge has scored; the table has the rates of the paper's Table 2. None when nothing was judged."""
     counts = [_score_counts(source, scan) for source, scan in zip(sources, scans, strict=True)]
-    if not any(map(sum, counts)):
+    if not any(of.asked for of in counts):
         return None
     note = "Scores are the judge's word, 1–5, on whether a text can be recognised as a rewrite of its document. "
     note += "They are worth as much as the judge is."
     return Section("scores", "Scores", [*score_blocks(_names(sources), counts), Prose(note)])
 
 
-def score_blocks(
-    names: Sequence[str], counts: Sequence[Sequence[int]], more: Sequence[Sequence[Cell]] = ()
-) -> list[Block]:
-    """A chart and a table of texts with score 1 … 5, by name of the run; `more` are further rows of counts."""
-    judged = [sum(of) for of in counts]
-    shares = [[n / max(total, 1) for n in of] for of, total in zip(counts, judged, strict=True)]
+def score_blocks(names: Sequence[str], found: Sequence[Scores]) -> list[Block]:
+    """A chart and a table of texts with score 1 … 5, by name of the run, with the paper's rates over the asked and over
+    the judged."""
+    counts = [[of.counts[score] for score in range(1, 6)] for of in found]
+    shares = [[n / max(of.judged, 1) for n in held] for held, of in zip(counts, found, strict=True)]
     chart = Bars("Share of judged texts by score", names, list("12345"), shares, counts, upright=True)
-    rows: list[list[Cell]] = [["judged", *judged], *map(list, more)]
-    rows += [[f"score {score}", *(of[score - 1] for of in counts)] for score in (5, 4, 3, 2, 1)]
-    for name, first, last in (("≥ 3", 3, 5), ("≥ 4", 4, 5), ("= 5", 5, 5), ("≤ 2", 1, 2)):
-        rates = (sum(of[first - 1 : last]) / total if total else None for of, total in zip(counts, judged, strict=True))
-        rows.append([name, *(None if rate is None else Share(rate, f"{rate:.2%}") for rate in rates)])
-    means = (sum(score * n for score, n in enumerate(of, 1)) / max(sum(of), 1) for of in counts)
-    rows.append(["mean", *(round(mean, 3) if mean else None for mean in means)])
+    rows: list[list[Cell]] = [["asked", *(of.asked for of in found)], ["judged", *(of.judged for of in found)]]
+    rows.append(["no verdict", *(of.no_verdict for of in found)])
+    rows += [[f"score {score}", *(of.counts[score] for of in found)] for score in SCORES]
+    for rate, (sign, _) in RATES.items():
+        rows.append([f"{sign}, of the asked", *(_rate(of.of_asked(rate)) for of in found)])
+        rows.append([f"{sign}, of the judged", *(_rate(of.of_judged(rate)) for of in found)])
+    means = (of.mean for of in found)
+    rows.append(["mean of the judged", *(None if mean is None else round(mean, 3) for mean in means)])
     return [chart, Table("Scores and rates", ["", *names], rows)]
 
 
-def _score_counts(source: Source, scan: Scan) -> list[int]:
-    """Texts with score 1 … 5: of all judged texts of a run, of the rows read of a stage."""
+def _rate(value: float | None) -> Cell:
+    return None if value is None else Share(value, f"{value:.2%}")
+
+
+def _score_counts(source: Source, scan: Scan) -> Scores:
+    """What the judge said: of all texts of a run, of the rows read of a stage."""
     if source.is_run:
-        return [source.stats.scores.get(str(score), 0) for score in range(1, 6)]
-    return [scan.scores[score] for score in range(1, 6)]
+        return source.stats.judging
+    lacking = source.stats.judging.no_verdict if scan.rows >= source.rows else 0
+    return Scores({score: scan.scores[score] for score in SCORES}, lacking)
 
 
 def reasons(sources: Sequence[Source], scans: Sequence[Scan]) -> Section | None:

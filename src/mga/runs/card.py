@@ -113,12 +113,15 @@ def _license(given: str | None) -> dict[str, str]:
 
 
 def _scores(stats: ShardStats) -> str:
-    judged = sum(stats.scores.values())
-    if not judged:
+    judging = stats.judging
+    if not judging.asked:
         return "| judged | 0 |"
     counts = ", ".join(f"{n:,} × {score}" for score, n in sorted(stats.scores.items(), reverse=True))
-    good = sum(n for score, n in stats.scores.items() if int(score) >= 3) / judged
-    return f"| judged | {judged:,} (≥ 3: {good:.1%}; {counts}) |"
+    told = f" ({counts})" if counts else ""
+    return (
+        f"| judged, of those the judge was asked about | {judging.judged:,}{told} of {judging.asked:,} |\n"
+        f"| acceptable | {judging.in_words()} |"
+    )
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -239,7 +239,7 @@ class Run:
         pairs = record["config"]["pairs"]
         if stats.chunks * pairs != sum(stats.outcomes.values()):
             raise StopError(f"The counts in {self.folder} do not add up; please report this with its run.json.")
-        write_json(self.folder / "stats.json", stats.model_dump(mode="json"))
+        write_json(self.folder / "stats.json", {**stats.model_dump(mode="json"), "judging": stats.judging.as_values()})
         write_atomically(self.folder / "README.md", run_card(record, stats).encode())
         return stats
 

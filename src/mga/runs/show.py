@@ -87,12 +87,14 @@ def totals(stats: ShardStats, pairs: int) -> Table:
         row("    because", count, reason)
     for cut, count in stats.cuts.items():
         row("  cut phrases", count, cut)
-    if stats.scores:
+    judging = stats.judging
+    if judging.asked:
         row(
             "judged",
-            sum(stats.scores.values()),
+            judging.judged,
             "  ".join(f"{s}: {n:,}" for s, n in sorted(stats.scores.items())),
         )
+        row("  no verdict", judging.no_verdict, judging.in_words())
     for purpose, usage in stats.usage.items():
         spent = f"requests; {usage.prompt_tokens:,} prompt tokens ({_share(usage.cached_tokens, usage.prompt_tokens)} "
         row(f"{purpose}", usage.requests, f"{spent}from cache), {usage.generated_tokens:,} generated")

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mga.toolmodel.compare.figures import SCORES
+from mga.scores import SCORES
 
 
 def comparison_report(figures: Mapping[str, Any]) -> Group:
@@ -50,7 +50,9 @@ def _lines(sides: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
 
     rows = [line(f"score {score}", "scores", str(score)) for score in SCORES]
     rows += [
-        ("≥ 3, of the judged", [_share(side["scores"]["at_least_3"]) for side in sides]),
+        line("no verdict", "scores", "no_verdict"),
+        ("≥ 3, of the asked", [_share(side["scores"]["at_least_3"]["of_asked"]) for side in sides]),
+        ("≥ 3, of the judged", [_share(side["scores"]["at_least_3"]["of_judged"]) for side in sides]),
         ("acceptable, of all", [_share(side["acceptable"]) for side in sides]),
         line("tokens of a text", "tokens", form="{:,.0f}"),
         line("× its document", "length_ratio", form="{:.2f}"),

@@ -2,7 +2,8 @@
 
 version, stage, documents, margin, min_score
 teacher, student   by side:
-    scores         5 … 1, judged, and `at_least_3` (share, low, high, of: Wilson): the paper's Table 1
+    scores         `Scores.as_values`, and `at_least_3`: of_asked and of_judged (share, low, high, of), as in the
+                   paper's Table 1
     acceptable     of all that was asked for and could be judged: texts that cleaning drops and pairs that never came
                    are none (share, low, high, of)
     asked          documents × pairs; missing: why there was no text, by reason; no_verdict: not counted at all
@@ -26,12 +27,12 @@ from mga.records import Document
 from mga.runs.monitoring.session import all_sessions
 from mga.runs.run import Run
 from mga.runs.texts import rows_of
+from mga.scores import SCORES, Scores
 from mga.stats import Share, clustered_share, wilson
 from mga.text.words import copied_share, estimate_tokens
 from mga.toolmodel.compare.paired import difference
 
 VERSION = 1
-SCORES = (5, 4, 3, 2, 1)
 _NOVELTY_WORDS = 3
 
 Slot = tuple[str, str | None, str | None]
@@ -90,16 +91,15 @@ def _fate(row: Mapping[str, Any], min_score: int) -> list[tuple[Slot, bool]]:
 
 def _side(rows: Sequence[Mapping[str, Any]], min_score: int) -> dict[str, Any]:
     scores = Counter(row["score"] for row in rows if row["score"] is not None)
-    judged = scores.total()
     fates = [(slot[0], fate) for row in rows for slot, fate in _fate(row, min_score)]
     good = [(row["raw_text"], row["score"] >= 3) for row in rows if row["score"] is not None]
+    asked = good + [(row["raw_text"], False) for row in rows if row["score"] is None and _was_asked(row)]
     missing = Counter(str(row["reason"]) for row in rows if row["score"] is None)
     written = [(row["raw_text"], row["text"]) for row in rows if row["score"] is not None]
     return {
         "scores": {
-            **{str(score): scores[score] for score in SCORES},
-            "judged": judged,
-            "at_least_3": asdict(_share(good)),
+            **Scores({score: scores[score] for score in SCORES}, len(asked) - len(good)).as_values(),
+            "at_least_3": {"of_asked": asdict(_share(asked)), "of_judged": asdict(_share(good))},
         },
         "acceptable": asdict(_share(fates)),
         "asked": len(rows),
@@ -109,6 +109,11 @@ def _side(rows: Sequence[Mapping[str, Any]], min_score: int) -> dict[str, Any]:
         "length_ratio": _mean([estimate_tokens(text) / estimate_tokens(original) for original, text in written]),
         "novelty": _mean([1 - copied_share(original, text, _NOVELTY_WORDS) for original, text in written]),
     }
+
+
+def _was_asked(row: Mapping[str, Any]) -> bool:
+    """Whether a text without a score had come as far as the judge."""
+    return row["reason"] == "no_verdict" or bool(row["reason"] in ("engine_gave_up", "request_refused") and row["text"])
 
 
 def _share(held: Sequence[tuple[str, bool]]) -> Share:
