@@ -1,7 +1,9 @@
 """What several test files share: one ordinary document, a teacher, and reading fast property tests. Long files begin
 first, so that no process is left with one of them at the end."""
 
+import os
 from collections.abc import Iterator
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import settings
@@ -22,6 +24,9 @@ LONG = (
     "test_tuning",
 )
 LONG += ("test_transformers_engine", "test_generations", "test_tool_train", "test_pretrain", "test_study")
+
+# What runs remember of their engines' speed stays out of the user's folders; commands that tests start inherit it.
+os.environ["XDG_STATE_HOME"] = mkdtemp(prefix="mga-state-")
 
 ORCHARD = (
     "The orchard behind the mill was planted in 1862 by Martha Greaves, who grafted forty kinds of apple onto quince "

@@ -676,6 +676,27 @@ def test_numbers_of_a_dry_run_are_consistent(
     assert shared == round((per_chunk - 1) * found["document tokens"])
 
 
+def test_the_hours_of_a_dry_run_are_the_engines_own_or_said_to_be_assumed(
+    mga: Mga, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    given = documents(tmp_path / "in.jsonl", 6)
+    asked = ("expand", given, "--engine", "scripted:?latency=0.01")
+    first = mga(*asked, "--dry-run")
+    assert "generated tokens per second, assumed" in first.out
+    assert mga(*asked, "--out", tmp_path / "run").code == 0
+    sessions = [json.loads(path.read_bytes()) for path in (tmp_path / "run" / "sessions").iterdir()]
+    rate = sessions[0]["spent"]["generated_tokens"] / sessions[0]["seconds"]
+    then = mga(*asked, "--dry-run")
+    said = re.search(r"at ([\d.,e+]+) generated tokens per second, measured on this machine, \d{4}-", then.out)
+    assert said
+    assert float(said[1].replace(",", "")) == pytest.approx(rate, rel=0.01)
+    assert "assumed" not in then.out
+    assert "per second, as given" in mga(*asked, "--dry-run", "--tokens-per-second", "15").out
+    other = mga("expand", given, "--engine", "scripted:?latency=0.02", "--dry-run")
+    assert "assumed" in other.out
+
+
 def test_dry_run_counts_as_the_run_does(mga: Mga, hostile: Path, tmp_path: Path) -> None:
     long = write_jsonl(hostile / "z_long.jsonl", [{"text": " ".join(document(i) for i in range(200))}])
     found = numbers(mga("expand", hostile, "--dry-run", "--engine", GOOD))

@@ -3,8 +3,10 @@
 import gzip
 import math
 import random
+import re
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mga.cli.main import main as cli
@@ -22,9 +25,10 @@ from mga.errors import InputError
 from mga.expand.shard import Cut
 from mga.planning import corpus_size, simulation
 from mga.planning.corpus_size import Figure, measure_corpus, ratio, stated_corpus
-from mga.planning.forecast import forecast, forecast_for, work_of
+from mga.planning.forecast import Prices, advice, forecast, forecast_for, work_of
 from mga.planning.measured import Demand, measured
 from mga.planning.simulation import Fleet, Job, shard_rows, simulate
+from mga.planning.table import shown
 from mga.text.words import estimate_tokens
 
 PAPER = ["--tokens", "195B", "--documents", "190168005", "--judge", "none"]
@@ -50,7 +54,7 @@ def mga(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The command line's exit code."""
     monkeypatch.setattr(sys, "argv", ["mga", *map(str, arguments)])
     try:
-        cli.main()
+        cli()
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -264,6 +268,31 @@ def test_the_gpus_for_a_deadline_are_enough_and_few() -> None:
     assert found.gpus == 2 * found.fleet.workers
     fewer = replace(fleet, workers=math.floor(found.fleet.workers / 1.02) - 1)
     assert forecast(work(), 1500.0, fewer, 2, 10).hours[2] > 12.0
+
+
+def test_one_worker_is_never_told_that_some_are_idle_and_is_one_worker() -> None:
+    job = work(rows=40, shard_size=20)
+    alone, several = (forecast(job, 1500.0, Fleet(workers), 1, 2) for workers in (1, 5))
+    assert advice(job, alone) == []
+    assert "workers idle" in advice(job, several)[0]
+    for found, device, said in ((alone, "CPU machine", "1 worker"), (several, "GPU", "5 workers")):
+        console = Console(width=160, file=StringIO())
+        console.print(shown(job, found, Prices(), [], device))
+        told = console.file.getvalue()  # type: ignore[attr-defined]
+        assert re.search(rf"{device}s +{found.gpus} +{said}\s", told)
+        assert ("GPU" in told) == (device == "GPU")
+
+
+@pytest.mark.parametrize(("features", "on_cpu"), [("cpu, float32", True), ("cuda, bfloat16", False), ("chat", False)])
+def test_a_run_on_a_cpu_says_so(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: str, on_cpu: bool
+) -> None:
+    expand(monkeypatch, corpus, tmp_path / "run", "--limit", 3)
+    (session,) = (tmp_path / "run" / "sessions").iterdir()
+    said = orjson.loads(session.read_bytes())
+    said["engines"] = [{**engine, "features": features} for engine in said["engines"]]
+    session.write_bytes(orjson.dumps(said))
+    assert measured(tmp_path / "run").on_cpu == on_cpu
 
 
 def test_no_number_of_gpus_beats_the_longest_shard() -> None:

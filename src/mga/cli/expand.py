@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Carry = Callable[[Progress], Coroutine[Any, Any, ShardStats | None]]
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress")]
+ASSUMED_TOKENS_PER_SECOND = 1000.0
 
 
 def _share_or_word(value: str | None) -> str | float | None:
@@ -62,8 +63,12 @@ def expand(
         typer.Option("--dry-run", help="ask no model: show the prompts, count, and estimate time and cost"),
     ] = False,
     tokens_per_second: Annotated[
-        float, typer.Option(help="for --dry-run: generated tokens per second", min=0.001)
-    ] = 1000.0,
+        float | None,
+        typer.Option(
+            help="for --dry-run: generated tokens per second  [default: of the last run with this engine here]",
+            min=0.001,
+        ),
+    ] = None,
     prompt_price: Annotated[float, typer.Option(help="for --dry-run: price of a million prompt tokens", min=0)] = 0.0,
     generated_price: Annotated[
         float, typer.Option(help="for --dry-run: price of a million generated tokens", min=0)
@@ -144,7 +149,7 @@ def expand(
         carry = partial(expand_here, settings, run, workers, watching=watching)
     else:
         raise InputError(f"Unknown --on {on!r}; there are: local, ray, ray:ADDRESS, slurm.")
-    _carry(run, carry, settings.pairs, quiet)
+    _carry(run, carry, settings, quiet, here=executor == "local")
 
 
 def worker(
@@ -167,15 +172,17 @@ def worker(
     folder = Run(run)
     watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
     settings = folder.join()
-    _carry(folder, partial(carry, settings, folder, watching=watching, wait=False, only=shard), settings.pairs, quiet)
+    _carry(folder, partial(carry, settings, folder, watching=watching, wait=False, only=shard), settings, quiet)
 
 
-def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
-    """Do the work with its progress on the screen; then say what has come of it."""
+def _carry(run: "Run", carry: "Carry", settings: ExpandConfig, quiet: bool, *, here: bool = True) -> None:
+    """Do the work with its progress on the screen; then say what has come of it, and remember how fast the engine was
+    when it was all on this machine (`here`)."""
 
     from rich.console import Console
     from rich.text import Text
 
+    from mga.engines.speed import note_speed
     from mga.runs.monitoring.progress import Progress
     from mga.runs.monitoring.session import all_sessions
     from mga.runs.show import totals
@@ -188,19 +195,38 @@ def _carry(run: "Run", carry: "Carry", pairs: int, quiet: bool) -> None:
     if stats is None:
         console.print("Nothing is left to begin here; mga status tells how far the run is.")
         return
-    console.print(totals(stats, pairs))
-    console.print(Text(str(all_sessions(run.folder)), style="dim"), soft_wrap=True)
+    sessions = all_sessions(run.folder)
+    if here:
+        note_speed(settings.engine, settings.judge_engine, sessions.spent.generated_tokens, sessions.seconds)
+    console.print(totals(stats, settings.pairs))
+    console.print(Text(str(sessions), style="dim"), soft_wrap=True)
     print(run.folder)
     if stats.outcomes.get("failed", 0) == sum(stats.outcomes.values()):
         sys.exit(1)
 
 
-def _dry_run(settings: ExpandConfig, speed: float, prompt_price: float, generated_price: float) -> None:
+def _speed(settings: ExpandConfig, given: float | None) -> tuple[float, str]:
+    """Generated tokens per second to reckon with, and where the figure is from."""
+    from mga.engines.speed import known_speed
+
+    if given is not None:
+        return given, "as given"
+    if known := known_speed(settings.engine, settings.judge_engine):
+        return known.tokens_per_second, f"measured on this machine, {known.measured}"
+    return ASSUMED_TOKENS_PER_SECOND, "assumed: this engine has not worked here yet (--tokens-per-second)"
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
+def _dry_run(settings: ExpandConfig, given: float | None, prompt_price: float, generated_price: float) -> None:
 
     from mga.data.documents import find_files
     from mga.planning.estimate import estimate
     from mga.terminal import printable
 
+    speed, basis = _speed(settings, given)
     found = interrupts.run(estimate(settings, find_files(settings.input)))
     for task, prompt in found.prompts.items():
         print(f"──── prompt: {task} ────\n{printable(prompt)}")
@@ -213,7 +239,7 @@ def _dry_run(settings: ExpandConfig, speed: float, prompt_price: float, generate
     print(f"requests          {found.requests:>16,}")
     print(f"prompt tokens     {found.prompt_tokens:>16,}   of them {found.shared_prompt_tokens:,} repeat a document")
     print(f"generated tokens  {found.generated_tokens:>16,}")
-    print(f"hours             {found.hours(speed):>16,.2f}   at {speed:,.0f} generated tokens per second")
+    print(f"hours             {found.hours(speed):>16,.2f}   at {_rate(speed)} generated tokens per second, {basis}")
     if prompt_price or generated_price:
         cost = found.cost(prompt_price, generated_price)
         print(f"cost              {cost:>16,.2f}   at {prompt_price} and {generated_price} per million tokens")

@@ -85,13 +85,14 @@ def plan(
         run = read_run(measured)
         settings, context, demand, notes = run.config, run.context, run.demand, run.notes
         rate, lost_s = run.rate / measured_gpus, run.lost_s
+        device = "CPU machine" if run.on_cpu else "GPU"
     else:
         flags = {"pairs": pairs, "judge": _share_or_word(judge)}
         settings = load_config(config, flags)
         if "engine" not in settings.model_fields_set:  # the embedded model has settings of its own; nobody plans for it
             settings = load_config(config, flags | {"engine": SOME_SERVER})
         context, demand, notes = None, interrupts.run(expected_demand(settings)), ()
-        rate, lost_s = tokens_per_second or 0.0, LOST_S
+        rate, lost_s, device = tokens_per_second or 0.0, LOST_S, "GPU"
     longest = interrupts.run(longest_document(settings, context))
     if inputs:
         with Console(stderr=True).status("looking into the corpus"):
@@ -117,7 +118,7 @@ def plan(
         else:
             found = forecast_for(hours, work, rate, fleet, gpus_per_worker, seeds)
     prices = Prices(gpu_price, prompt_price, generated_price)
-    Console().print(shown(work, found, prices, notes))
+    Console().print(shown(work, found, prices, notes, device))
     if out:
         write_json(out, as_values(work, found, prices))
         print(out)

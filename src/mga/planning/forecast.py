@@ -163,9 +163,10 @@ def advice(work: Work, found: Forecast) -> Sequence[str]:
     """What could be better about the shards."""
     shards, workers = work.shards, found.fleet.workers
     shard_s = work.generated.value / found.rate / (found.gpus / workers) / shards
-    if shards < FEWEST_SHARDS_PER_WORKER * workers and work.shard_size > 1:
+    if workers > 1 and shards < FEWEST_SHARDS_PER_WORKER * workers and work.shard_size > 1:
         size = max(1, work.rows // (SHARDS_PER_WORKER * workers))
-        return [f"{shards:,} shards for {workers:,} workers leave some idle at the end; try --shard-size {size:,}."]
+        left = "1 shard leaves" if shards == 1 else f"{shards:,} shards leave"
+        return [f"{left} some of {workers:,} workers idle at the end; try --shard-size {size:,}."]
     if shard_s < SHORTEST_SHARD_S and shards > SHARDS_PER_WORKER * workers:
         size = work.rows // (SHARDS_PER_WORKER * workers)
         return [f"A shard takes {shard_s:.0f} seconds; fewer, larger files with --shard-size up to {size:,}."]

@@ -50,7 +50,8 @@ class Demand:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A run that has been made. `rate`: generated tokens per second of all its GPUs together. `lost_s`: seconds of work
-    lost when it is killed: replies in flight are half done on average, so half a reply's time."""
+    lost when it is killed: replies in flight are half done on average, so half a reply's time. `on_cpu`: its model ran
+    on this or another machine's processors, and no GPU was used."""
 
     config: ExpandConfig
     context: int | None
@@ -58,6 +59,7 @@ class Measured:
     rate: float
     lost_s: float
     notes: tuple[str, ...]
+    on_cpu: bool
 
 
 async def longest_document(config: ExpandConfig, context: int | None) -> int:
@@ -115,6 +117,7 @@ def measured(folder: Path) -> Measured:
         sessions.spent.generated_tokens / sessions.seconds,
         sessions.in_flight_seconds / sessions.spent.requests / 2,
         tuple(_notes(folder, sessions, shards)),
+        _on_cpu(folder),
     )
 
 
@@ -165,7 +168,8 @@ def _looked_at(folder: Path, shards: Mapping[int, ShardStats]) -> tuple[float, f
 def _notes(folder: Path, sessions: SessionStats, shards: Sequence[ShardStats]) -> list[str]:
     notes = []
     if len(shards) < FEW_SHARDS:
-        notes.append(f"The measured run has {len(shards)} finished shards: too few for a range of its figures.")
+        counted = "1 finished shard" if len(shards) == 1 else f"{len(shards)} finished shards"
+        notes.append(f"The measured run has {counted}: too few for a range of its figures.")
     flying = sessions.in_flight_seconds / sessions.seconds
     most = max((_in_flight(read_json(path)) for path in (folder / "sessions").glob("*.json")), default=0)
     if flying < IDLE * most:
@@ -174,6 +178,13 @@ def _notes(folder: Path, sessions: SessionStats, shards: Sequence[ShardStats]) -
             "measure more documents; its engine can do more."
         )
     return notes
+
+
+def _on_cpu(folder: Path) -> bool:
+    """Whether every engine in the sessions says that it ran on a CPU; servers do not say where they run."""
+    sessions = [read_json(path) for path in (folder / "sessions").glob("*.json")]
+    features = [engine.get("features", "") for session in sessions for engine in session.get("engines", ())]
+    return bool(features) and all(said.startswith("cpu, ") for said in features)
 
 
 def _in_flight(session: dict[str, Any]) -> int:

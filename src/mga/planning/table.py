@@ -13,8 +13,8 @@ from mga.planning.corpus_size import Figure
 from mga.planning.forecast import Forecast, Prices, Work, advice, cost, storage
 
 
-def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str]) -> RenderableType:
-    """The plan, and below it what to be careful of."""
+def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str], device: str = "GPU") -> RenderableType:
+    """The plan, and below it what to be careful of. `device` names what a fleet is counted in: GPU, or CPU machine."""
     table = Table(box=None, show_header=False, padding=(0, 2), pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
@@ -35,13 +35,13 @@ def shown(work: Work, found: Forecast, prices: Prices, notes: Sequence[str]) -> 
     table.add_row("generated tokens", _count(work.generated.value), _range(work.generated))
     growth = work.kept.value / work.tokens.value
     table.add_row("tokens kept", _count(work.kept.value), _range(work.kept, f"{growth:.2f} × the documents"))
-    table.add_row("tokens/s and GPU", f"{found.rate:,.1f}", "generated")
+    table.add_row(f"tokens/s and {device}", f"{found.rate:,.1f}", "generated")
     table.add_row()
-    table.add_row("GPUs", f"{found.gpus:,}", f"{workers:,} workers")
+    table.add_row(f"{device}s", f"{found.gpus:,}", f"{workers:,} worker{'s' * (workers != 1)}")
     each = f"{work.shards / workers:,.1f} a worker, {_duration(alone * 3600 * workers / found.gpus / work.shards)} each"
     table.add_row("shards", f"{work.shards:,}", f"of {work.shard_size:,} rows; {each}")
     table.add_row("hours", _hours(middle), f"{_hours(low)} to {_hours(high)} in {len(found.runs)} simulated runs")
-    table.add_row("GPU hours", _hours(found.gpus * middle), f"{_hours(alone)} of them work, if nothing failed")
+    table.add_row(f"{device} hours", _hours(found.gpus * middle), f"{_hours(alone)} of them work, if nothing failed")
     deaths = [run.deaths for run in found.runs]
     redone = mean(run.redone_s for run in found.runs) / 3600
     note = f"{min(deaths):,} to {max(deaths):,}; {_hours(redone)} worker hours done again"

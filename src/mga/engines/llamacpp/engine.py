@@ -15,7 +15,7 @@ from pathlib import Path
 from mga.engines.engine import Reply, Request
 from mga.engines.llamacpp.embedded_model import EMBEDDED_MODELS, fetch
 from mga.engines.llamacpp.saved_prompts import SavedPrompts
-from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, saved_settings
+from mga.engines.llamacpp.settings import LlamaCppSettings, default_settings, has_gpu, saved_settings
 from mga.engines.llamacpp.slots import Slots
 from mga.engines.servers.endpoint import Endpoint
 from mga.engines.servers.wire import Features
@@ -57,7 +57,8 @@ class LlamaCppEngine:
         if self._concurrency:
             settings = settings.model_copy(update={"sequences": self._concurrency})
         self.settings = settings
-        self.features = f"{Features()}; {settings.sequences} sequences of {SLOT_CONTEXT:,} tokens"
+        device = "gpu" if has_gpu() else "cpu"
+        self.features = f"{device}, {Features()}; {settings.sequences} sequences of {SLOT_CONTEXT:,} tokens"
         self._use_slots(settings.sequences)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
