@@ -118,3 +118,37 @@ def test_cutting_ends_even_where_the_whole_costs_more_than_its_parts(sizes: list
 def test_a_document_with_words_has_a_chunk(text: str) -> None:
     chunks = asyncio.run(chunk(Document("d", text, "0:0"), 8, by_characters))
     assert bool(chunks) == has_words(text)
+
+
+class Counter:
+    """Counts tokens as a server does, and its calls."""
+
+    def __init__(self) -> None:
+        self.calls = self.characters = 0
+
+    async def __call__(self, text: str) -> int:
+        self.calls += 1
+        self.characters += len(text)
+        return len(re.findall(r"\w{1,5}|[^\w\s]", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"word{i % 977}" * (1 + i % 3) for i in range(60_000)),
+        "\n".join(f"line {i} of it" for i in range(20_000)),
+        "A sentence of six words here. " * 10_000,
+        "\n\n".join(f"{'short ' * (i % 9)}{'longer words hereabouts ' * (i % 31)}" for i in range(3000)),
+        "漢" * 60_000,
+    ],
+    ids=["words", "lines", "sentences", "uneven paragraphs", "no spaces"],
+)
+def test_a_long_document_takes_a_few_counts_a_chunk(text: str) -> None:
+    count, budget = Counter(), 2500
+    pieces = asyncio.run(split(text, budget, count))
+    assert "".join(piece for piece, _ in pieces) == text
+    assert max(tokens for _, tokens in pieces) <= budget
+    fewest = -(-asyncio.run(Counter()(text)) // budget)
+    assert len(pieces) <= (2 if text[0] == "漢" else 1.25) * fewest + 1  # halved where nothing else can be cut
+    assert count.calls <= 6 * fewest + 20
+    assert count.characters <= 8 * len(text)

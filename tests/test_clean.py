@@ -521,3 +521,54 @@ def test_patterns_that_cannot_be_used_are_refused(tmp_path: Path, content: str, 
 def test_patterns_that_are_missing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cannot read the patterns"):
         load_patterns(str(tmp_path / "none.toml"))
+
+
+ENDS = [
+    ("<|im_end|>", "end_of_turn"),
+    ("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nAnother version: the mill was quiet.", "end_of_turn"),
+    ("</s>", "end_of_turn"),
+    ("\n</document>", "tags"),
+    ("</document >\n\nThe document above is material to work on.", "tags"),
+    (f"<|im_end|>\n<|im_start|>user\n{'Write it again for sailors. ' * 40}", "end_of_turn"),
+]
+
+
+@pytest.mark.parametrize(("tail", "name"), ENDS)
+def test_what_follows_the_end_of_a_reply_is_cut_and_recorded(orchard: Document, tail: str, name: str) -> None:
+    found = clean(orchard, Reformulation(RETOLD + tail, 90), CleaningRules(), PHRASES)
+    assert isinstance(found, Cleaned)
+    assert (found.reformulation.text, found.reformulation.tail, found.cuts) == (RETOLD, tail, (name,))
+    again = clean(orchard, Reformulation(RETOLD + found.reformulation.tail, 90), CleaningRules(), PHRASES)
+    assert isinstance(again, Cleaned)
+    assert again.reformulation.text == RETOLD
+
+
+@pytest.mark.parametrize("head", ["<document>", "<document>\n", "<Document id=1>\n\n", "<rewrite>\n", "\n<document >"])
+@pytest.mark.parametrize("tail", ["", "</document>", "\n</document>\n", "\n</rewrite>\n\nI hope this helps!"])
+def test_our_own_tags_in_any_spelling_are_cut(orchard: Document, head: str, tail: str) -> None:
+    found = clean(orchard, Reformulation(head + RETOLD + tail, 90), CleaningRules(), PHRASES)
+    assert isinstance(found, Cleaned)
+    cut = found.reformulation
+    assert (cut.text, cut.head, cut.tail) == (RETOLD, head, tail)
+    assert "tags" in found.cuts
+
+
+def test_a_document_repeated_in_its_tags_before_the_rewrite_is_cut_with_them(orchard: Document) -> None:
+    reply = f"<document>\n{orchard.text}\n</document>\n\n{RETOLD}"
+    found = clean(orchard, Reformulation(reply, 160), CleaningRules(), PHRASES)
+    assert isinstance(found, Cleaned)
+    assert found.reformulation.text == RETOLD
+
+
+@pytest.mark.parametrize("text", ["<document lang='en'>\nx\n</document>", "Its root is `</document>`, in XML."])
+def test_tags_that_a_text_is_about_stay(orchard: Document, text: str) -> None:
+    told = f"{RETOLD}\n\n{text}"
+    found = clean(orchard, Reformulation(told, 90), CleaningRules(), PHRASES)
+    assert isinstance(found, Cleaned)
+    assert found.reformulation.text == told
+
+
+def test_nothing_but_tags_and_tokens_is_an_empty_reply(orchard: Document) -> None:
+    found = clean(orchard, Reformulation("<document>\n</document><|im_end|>", 9), CleaningRules(), PHRASES)
+    assert isinstance(found, Drop)
+    assert found.reason == "empty_reply"

@@ -12,10 +12,14 @@ from mga.config import CleaningRules
 from mga.expand.boilerplate import Phrases
 from mga.expand.corpus_boilerplate import closing_starts
 from mga.records import Document, Drop, Reformulation
+from mga.text.chat_tokens import end_of_turn
 from mga.text.words import copied_share, keyword_coverage, repeated_share, sentences, words
 
 _MOST_OPENINGS = 3
 _MOST_CLOSINGS = 3
+_OPENED = regex.compile(r"\s*<\s*(?:document|rewrite)(?![\w:.-])[^<>]*>\s*", regex.IGNORECASE)
+_OPENS = regex.compile(r"<(?:document|rewrite)(?![\w:.-])", regex.IGNORECASE)
+_CLOSED = regex.compile(r"(?<![`\"'“])<\s*/\s*(?:document|rewrite)\s*>(?![`\"'”])", regex.IGNORECASE)
 _MARKUP = "*_#>\"'“”«» \t"
 
 
@@ -36,12 +40,17 @@ def clean(
 ) -> Cleaned | Drop:
     """The rewrite without boilerplate, or the first rule it breaks. `translated`: its language differs
     from the document's, so words cannot be compared."""
-    reply = rewrite.text
+    ended, cuts = _cut_marks(document, rewrite, rules)
+    reply = ended.text
+    if not reply:
+        return Drop("empty_reply", "the model wrote nothing but tags and tokens", rewrite)
     if phrases.refusals.match(_plain(reply)):
         return Drop("refusal", reply[:200], rewrite)
-    cut = cut_phrases(rewrite, phrases)
+    cut = cut_phrases(ended, phrases)
     text = cut.text
-    cuts = tuple(name for name, part in (("opening", cut.head), ("closing", cut.tail)) if part)
+    cuts += tuple(
+        name for name, a, b in (("opening", cut.head, ended.head), ("closing", cut.tail, ended.tail)) if a != b
+    )
     if len(reply) - len(text) > rules.max_cut * len(reply):
         return Drop("boilerplate", f"cutting them leaves {len(text):,} of {len(reply):,} characters", rewrite)
     if found := phrases.patterns.to_drop(text):
@@ -59,6 +68,34 @@ def clean(
     return Cleaned(cut, cuts)
 
 
+def _cut_marks(
+    document: Document, rewrite: Reformulation, rules: CleaningRules
+) -> tuple[Reformulation, tuple[str, ...]]:
+    """The rewrite without what its server has not cut: from the first end-of-turn token on, and our own tags around it,
+    with the names of these cuts. A document that is repeated in its tags before the rewrite is cut with them."""
+    text = rewrite.text
+    start, end = 0, end_of_turn(text)
+    ends_early = end < len(text)
+    opened = _OPENED.match(text)
+    if opened:
+        start = opened.end()
+    closed = next(iter(_CLOSED.finditer(text, start, end)), None)
+    if closed is not None and (opened or not _OPENS.search(text, start, closed.start())):
+        rest = text[closed.end() : end].strip()
+        if rest and copied_share(document.text, text[start : closed.start()]) > rules.max_copied:
+            start = closed.end()
+        else:
+            end = closed.start()
+    body = text[start:end].strip()
+    if not ends_early and not opened and closed is None:
+        return rewrite, ()
+    names = (("tags", opened is not None or (end < len(text) and not ends_early)), ("end_of_turn", ends_early))
+    start += len(text[start:end]) - len(text[start:end].lstrip())
+    tokens = max(1, round(rewrite.n_tokens * len(body) / len(text)))
+    cut = Reformulation(body, tokens, rewrite.head + text[:start], text[start + len(body) :] + rewrite.tail)
+    return cut, tuple(name for name, made in names if made)
+
+
 def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
     """Boilerplate cut from both ends. The parts stay in `head` and `tail`, so nothing is lost."""
     text = rewrite.text
@@ -71,7 +108,7 @@ def cut_phrases(rewrite: Reformulation, phrases: Phrases) -> Reformulation:
         return rewrite
     share = len(body) / len(text)
     tokens = max(1, round(rewrite.n_tokens * share))
-    return Reformulation(body, tokens, text[:start], text[start + len(body) :])
+    return Reformulation(body, tokens, rewrite.head + text[:start], text[start + len(body) :] + rewrite.tail)
 
 
 def _opening_end(text: str, phrases: Phrases) -> int:
