@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -184,6 +185,13 @@ def test_columns_of_all_kinds_have_the_same_words(column: Any) -> None:
     tokens = tokens_of(column)
     assert tokens.offsets.tolist() == [0, 2, 2, 2, 4, 6, 8]
     assert tokens.hashes.tolist() == [value for text in TEXTS for value in hashes(text or "")]
+
+
+def test_a_thread_may_begin_with_no_text_at_all() -> None:
+    """As the first batch of a corpus whose text column is another one."""
+    with ThreadPoolExecutor(1) as fresh:
+        tokens = fresh.submit(tokens_of, pa.array([], pa.string())).result()
+    assert (len(tokens), tokens.hashes.tolist()) == (0, [])
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.null(), pa.string_view()])

@@ -63,10 +63,9 @@ def tokens_of(texts: pa.Array, unit: Unit = "word") -> Tokens:
 
 def _room(words: int) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]:
     """Arrays for so many words at least, this thread's own and used again: fresh memory costs more than to fill it."""
-    if getattr(_kept, "words", 0) < words:
-        _kept.words = words
-        _kept.arrays = np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.int32)
-    arrays: tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]] = _kept.arrays
+    arrays: tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]] | None = getattr(_kept, "arrays", None)
+    if arrays is None or len(arrays[0]) < words:
+        arrays = _kept.arrays = np.empty(words, np.uint64), np.empty(words, np.int32), np.empty(words, np.int32)
     return arrays
 
 
