@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 
 import orjson
 import pytest
@@ -263,6 +263,30 @@ def test_a_stop_keeps_what_was_received_and_says_how_to_continue(
         assert "Traceback" not in message
         assert message.strip().splitlines()[-1].startswith("mga: Stopped.")
         assert "run the same command again" in " ".join(message.split())
+
+
+def test_workers_end_with_the_process_that_began_them(room: Path) -> None:
+    """`kill -9` of it: nobody is left who asks and is paid for."""
+    log, out = room / "helped.log", room / "helped"
+    command = [sys.executable, "-m", "mga", "expand", str(room / "input.jsonl"), "--out", str(out), "--workers", "3"]
+    command += ["--engine", f"scripted:?latency=0.3&log={log}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def asking() -> set[int]:
+        return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
+
+    until(lambda: len(asking()) == 3, process)
+    kill(process)
+    deadline = monotonic() + DEADLINE_S
+    while any(_lives(pid) for pid in asking()):
+        assert monotonic() < deadline, "workers go on without the process that began them"
+        sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_a_full_disk_stops_the_run_which_continues_when_there_is_room(room: Path, uninterrupted: Folder) -> None:

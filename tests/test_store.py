@@ -1,12 +1,16 @@
 """Files that exist whole or not at all."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from mga.data import store
 from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, read_rows, shard_files, write_rows
-from mga.data.store import read_json, write_atomically, write_json
+from mga.data.store import create, read_json, sweep, write_atomically, write_json
 from mga.errors import InputError, StopError
 from mga.records import Document, Drop, Outcome, Pair, Reformulation, Verdict
 
@@ -105,6 +109,41 @@ def test_what_a_killed_process_left_beside_a_file_is_no_shard_and_is_written_ove
     assert shard_files(tmp_path) == []
     write_atomically(tmp_path / "0.parquet", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["0.parquet"]
+
+
+@pytest.mark.parametrize("write", [write_atomically, create])
+def test_a_file_that_two_write_at_once_is_whole(tmp_path: Path, write: Callable[[Path, bytes], object]) -> None:
+    """The second comes while the first is in the middle, and then somebody clears up."""
+    path = tmp_path / "README.md"
+    with store._beside(path) as (beside, opened):
+        os.write(opened, b"half of the first")
+        write(path, b"the second")
+        sweep(tmp_path)
+        assert beside.read_bytes() == b"half of the first"
+        beside.replace(path)
+    assert path.read_bytes() == b"half of the first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_writers_of_one_file_all_end_well(tmp_path: Path) -> None:
+    path = tmp_path / "workers" / "README.md"
+
+    def write(worker: int) -> None:
+        for _ in range(40):
+            write_atomically(path, bytes([65 + worker]) * 9_000)
+            sweep(path.parent)
+            assert len(set(path.read_bytes())) == 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    for name in (".README.md.writing", ".stats.json.0a1b2c3d.writing"):
+        (tmp_path / name).write_bytes(b"half")
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_stops_the_run_with_the_path(tmp_path: Path) -> None:

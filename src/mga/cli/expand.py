@@ -144,9 +144,12 @@ def expand(
 
         carry: Carry = partial(expand_on_ray, settings, run, Cluster(address, workers, gpus, cpus))
     elif on == "local":
-        from mga.runs.executors.local import expand_here
+        from mga.runs.executors.local import expand as expand_here
+        from mga.runs.run import refuse_secrets
 
-        carry = partial(expand_here, settings, run, workers, watching=watching)
+        if workers > 1:
+            refuse_secrets(settings)
+        carry = partial(expand_here, settings, run, watching=watching, helpers=workers - 1)
     else:
         raise InputError(f"Unknown --on {on!r}; there are: local, ray, ray:ADDRESS, slurm.")
     _carry(run, carry, settings, quiet, here=executor == "local")
@@ -155,6 +158,12 @@ def expand(
 def worker(
     run: Annotated[str, typer.Argument(help="folder of a run that mga expand has begun", metavar="RUN")],
     shard: Annotated[int | None, typer.Option("--shard", help="do this shard alone", min=0)] = None,
+    submitted: Annotated[
+        str | None, typer.Option("--submitted", help="id of the settings it was started for", hidden=True)
+    ] = None,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="end when standard input closes", hidden=True)
+    ] = False,
     quiet: Quiet = False,
     metrics_port: MetricsPort = None,
     metrics_address: MetricsAddress = "127.0.0.1",
@@ -165,13 +174,16 @@ def worker(
 
     Workers may come and go at any time. What the executors start; also by hand, on any machine that sees the folder.
     """
+    from mga.runs.executors.local import end_with_parent
     from mga.runs.executors.local import expand as carry
     from mga.runs.monitoring.watch import Watching
     from mga.runs.run import Run
 
+    if with_parent:
+        end_with_parent()
     folder = Run(run)
     watching = Watching(metrics_port, metrics_address, metrics_file, log_file)
-    settings = folder.join()
+    settings = folder.join(submitted)
     _carry(folder, partial(carry, settings, folder, watching=watching, wait=False, only=shard), settings, quiet)
 
 
@@ -182,6 +194,7 @@ def _carry(run: "Run", carry: "Carry", settings: ExpandConfig, quiet: bool, *, h
     from rich.console import Console
     from rich.text import Text
 
+    from mga.data.store import exists
     from mga.engines.speed import note_speed
     from mga.runs.monitoring.progress import Progress
     from mga.runs.monitoring.session import all_sessions
@@ -191,7 +204,9 @@ def _carry(run: "Run", carry: "Carry", settings: ExpandConfig, quiet: bool, *, h
     try:
         stats = interrupts.run(carry(Progress(console, quiet)))
     except KeyboardInterrupt:
-        raise InterruptedRunError("Stopped before the work began.") from None
+        if not (exists(run.folder / "run.json") and run.is_complete()):
+            raise InterruptedRunError("Stopped before the work began.") from None
+        stats = None
     if stats is None:
         console.print("Nothing is left to begin here; mga status tells how far the run is.")
         return

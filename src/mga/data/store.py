@@ -1,10 +1,12 @@
 """Files that exist whole or not at all, on a disk (written beside, forced to disk, renamed) or in an object store."""
 
+import fcntl
 import fnmatch
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -54,15 +56,7 @@ def write_atomically(path: Place, data: bytes | memoryview) -> None:
     if not isinstance(path, Path):
         _patiently(path, lambda: path.fs.pipe_file(path.path, bytes(data)))
         return
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        committed(beside, path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise StopError(f"Cannot write {path}: {error.strerror}. Make room or rights, then run again.") from error
+    _write_beside(path, data, _replace)
 
 
 def create(path: Place, data: bytes) -> bool:
@@ -70,21 +64,92 @@ def create(path: Place, data: bytes) -> bool:
     on whatever machines, one is told True."""
     if not isinstance(path, Path):
         return _patiently(path, lambda: _created_remotely(path, data))
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        _force(beside)
-        os.link(beside, path)
-        _force(path.parent)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise StopError(f"Cannot write {path}: {error.strerror}. Make room or rights, then run again.") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    return _write_beside(path, data, _link)
+
+
+def _write_beside(path: Path, data: bytes | memoryview, give_name: Callable[[Path, Path], bool]) -> bool:
+    """Write a file beside its place, force it to the disk and give it its name; what `give_name` returns."""
+    for attempt in count():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _beside(path) as (beside, opened):
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(opened, rest) :]
+                os.fsync(opened)
+                is_named = give_name(beside, path)
+                _force(path.parent)
+            return is_named
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and attempt < 100:
+                continue  # somebody has removed the empty folder, or what was half written
+            raise StopError(f"Cannot write {path}: {error.strerror}. Make room or rights, then run again.") from error
+    raise AssertionError("it is written, or an error says why not")
+
+
+def _replace(beside: Path, path: Path) -> bool:
+    beside.replace(path)
     return True
+
+
+def _link(beside: Path, path: Path) -> bool:
+    with suppress(FileExistsError):
+        os.link(beside, path)
+        return True
+    return False
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[Path, int]]:
+    """An empty file for what is to become `path`, and its descriptor, of this writer alone: it is locked as long as the
+    writer lives, and gone at the end unless it has another name by then. What a killed writer left is used again."""
+    mine = beside = path.with_name(f".{path.name}.writing")
+    while True:
+        opened = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+        has_lock = _lock(opened)
+        if (has_lock or (has_lock is None and beside is not mine)) and _is_name_of(beside, opened):
+            break
+        os.close(opened)
+        beside = mine.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
+    try:
+        if os.fstat(opened).st_size:
+            os.ftruncate(opened, 0)
+        yield beside, opened
+    finally:
+        if _is_name_of(beside, opened):
+            with suppress(OSError):
+                beside.unlink()
+        os.close(opened)
+
+
+def _lock(opened: int) -> bool | None:
+    """Take an open file; False when another writer has it, None where the file system has no locks."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_name_of(name: Path, opened: int) -> bool:
+    try:
+        return os.path.samestat(name.stat(), os.fstat(opened))
+    except FileNotFoundError:
+        return False
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writers have left half written directly in a folder; what is being written stays."""
+    for beside in folder.glob(".*.writing"):
+        with suppress(OSError):
+            opened = os.open(beside, os.O_RDWR)
+            try:
+                if _lock(opened) and _is_name_of(beside, opened):
+                    beside.unlink()
+            finally:
+                os.close(opened)
 
 
 def take(folder: Path) -> FileLock:

@@ -5,6 +5,10 @@ its own file with a growing number. A worker whose number has not grown for `LEA
 is taken for dead, and so is one that was killed on the watcher's machine: its shards are claimed again, in the next
 generation of the claim, which again only one can create. Clocks of different machines are never compared.
 
+Before a worker asks anything it shows itself, with the run it works for. Who wants to give a folder other settings
+claims the run itself (`RUN`), looks for workers of the run that is there, and makes way for them; a worker that finds
+such a claim waits for its end and looks again. Each writes before it reads, so they cannot miss each other.
+
 A worker taken for dead may only have been stopped. It may go on with its shard; publishing, which only one can win
 (`run.py`), decides whose result counts.
 """
@@ -26,6 +30,7 @@ from filelock import FileLock, Timeout
 from mga.data.store import Place, create, delete, listed, read, write_json
 from mga.errors import StopError
 
+RUN = -1  # in place of a shard
 LEASE_S = 60.0
 BEAT_EVERY_S = 10.0
 
@@ -41,10 +46,13 @@ class _Seen:
 class Claims:
     """The claims of one worker on the shards of a run. `name` is this worker's. Its threads may share it."""
 
-    def __init__(self, folder: Place, lease_s: float = LEASE_S, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: Place, run: str = "", lease_s: float = LEASE_S, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._claims = folder / "claims"
         self._workers = folder / "workers"
+        self._run = run
         self._lease_s = lease_s
         self._now = now
         self._heartbeat = 0
@@ -59,18 +67,44 @@ class Claims:
     def begin(self) -> None:
         """Show this worker to the others, and send heartbeats from now on, in a thread that nothing else holds up."""
         lock = _lock(self._workers, self.name)
-        lock.parent.mkdir(parents=True, exist_ok=True)
         self._alive = FileLock(str(lock), thread_local=False)
-        self._alive.acquire()
+        while not self._alive.is_locked:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # who completes the run removes the folder when it is empty
+                self._alive.acquire()
         self.heartbeat()
         threading.Thread(target=self._keep_heartbeat, name="heartbeat", daemon=True).start()
 
     def heartbeat(self) -> None:
         """Say once that this worker lives."""
         self._heartbeat += 1
-        write_json(
-            self._workers / f"{self.name}.json", {"heartbeat": self._heartbeat, "host": _host(), "pid": os.getpid()}
-        )
+        shown = {"heartbeat": self._heartbeat, "host": _host(), "pid": os.getpid(), "run": self._run}
+        write_json(self._workers / f"{self.name}.json", shown)
+
+    def works_on(self, run: str) -> bool:
+        """Whether another worker lives, or may live, that works on this run."""
+        for path in listed(self._workers, "[!.]*.json"):
+            if path.stem != self.name:
+                with suppress(FileNotFoundError):  # it has left
+                    shown = orjson.loads(read(path))
+                    if shown.get("run", run) == run and not self._is_dead(path.stem):
+                        return True
+        return False
+
+    def take_run(self) -> bool:
+        """Claim the run itself, to give it other settings. False: somebody else has it."""
+        self.look()
+        return self.take(RUN)
+
+    def give_run_back(self) -> None:
+        """It has its settings."""
+        self.give_back(RUN)
+
+    def is_run_taken(self) -> bool:
+        """Whether another worker is giving the run other settings."""
+        self.look()
+        generation = self._generations.get(RUN, 0)
+        return bool(generation) and not self._is_dead(self._holder(RUN, generation))
 
     def look(self) -> frozenset[int]:
         """The shards that somebody has claimed, dead or alive; one listing."""

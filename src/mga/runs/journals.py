@@ -101,8 +101,9 @@ class Journals:
 
 
 def has_replies(folder: Place) -> bool:
-    """Whether a journal in a run folder holds anything. In an object store none is empty."""
-    for path in listed(folder / "journal", "*.jsonl"):
+    """Whether a journal of a run holds anything, in its folder or on this machine. In an object store none is empty."""
+    journals = folder / "journal"
+    for path in (path for where in {_here(journals), journals} for path in listed(where, "*.jsonl")):
         with suppress(FileNotFoundError):  # its shard was published a moment ago
             if not isinstance(path, Path) or path.stat().st_size:
                 return True

@@ -18,15 +18,16 @@ shards/ last. A worker that comes too late finds the shard done, or won, and del
 
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import reduce
+from functools import cache, reduce
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -43,6 +44,7 @@ from mga.data.store import (
     place,
     read,
     read_json,
+    sweep,
     write_atomically,
     write_json,
 )
@@ -51,11 +53,13 @@ from mga.expand.recipe import Recipe
 from mga.expand.shard import Cut, ShardStats
 from mga.records import Outcome, content_id
 from mga.runs.card import run_card
+from mga.runs.claims import Claims
 from mga.runs.journals import clear, has_replies
 from mga.runs.monitoring.session import SESSIONS
 
 LOGS = "logs"
 CONTINUE = "run the same command again to continue"
+LOOK_AGAIN_S = 0.1
 _READ_AT_ONCE = 16
 _OUTCOMES = ("kept", "dropped", "failed")
 _SUPPORTING = ("claims", "workers", "open")
@@ -87,84 +91,122 @@ class Run:
         self.rows: Sequence[int] = ()  # of each file of the input
         self.cut = Cut(0, 1)
 
-    def begin(self, config: ExpandConfig, recipe: Recipe, identity: Identity, count: Callable[[], list[int]]) -> None:
-        """Create the folder or continue in it; `count` is called when the input's rows are not known yet.
+    def begin(
+        self,
+        config: ExpandConfig,
+        recipe: Recipe,
+        identity: Identity,
+        count: Callable[[], list[int]],
+        claims: Claims,
+    ) -> None:
+        """Create the run or continue it; `count` is called when the input's rows are not known yet. `claims` have
+        begun with the id of this identity.
 
-        Raises InputError when the folder belongs to something else or to a run with other settings.
+        Raises InputError when the folder belongs to something else or to a run with other settings: one that has
+        begun, or that somebody works on.
         """
         self.id, self.model, self.prompt = identity.id, identity.model, identity.prompts["reformulate"]
-        record = self.folder / "run.json"
-        if exists(record) and "identity" not in read_json(record):
-            raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
-        if not exists(record):
-            self._refuse_what_is_no_run()
-        elif read_json(record)["run"] != self.id and not self._has_begun():
-            for problems_alone in listed(self.folder / "shards", "[!.]*.json"):
-                delete(problems_alone)
-            delete(record)
-        if not exists(record):
+
+        @cache
+        def record() -> bytes:
             rows = count()
-            create(
-                record,
-                as_json(
-                    {
-                        "run": self.id,
-                        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                        "config": config.public(),
-                        "identity": asdict(identity),
-                        "prompt_texts": recipe.prompt_texts,
-                        "rows": sum(rows),
-                        "rows_of_files": rows,
-                        "context_tokens": recipe.context,
-                        "versions": _versions(),
-                    }
-                ),
+            return as_json(
+                {
+                    "run": self.id,
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "config": config.public(),
+                    "identity": asdict(identity),
+                    "prompt_texts": recipe.prompt_texts,
+                    "rows": sum(rows),
+                    "rows_of_files": rows,
+                    "context_tokens": recipe.context,
+                    "versions": _versions(),
+                }
             )
-        found = read_json(record)
-        self._check_same(found, identity)
+
+        while (found := self._found()) is None or found["run"] != self.id or claims.is_run_taken():
+            if found is None:
+                create(self.folder / "run.json", record())
+            elif found["run"] == self.id or not claims.take_run():
+                time.sleep(LOOK_AGAIN_S)
+            else:
+                try:
+                    self._make_way(identity, claims)
+                    create(self.folder / "run.json", record())
+                finally:
+                    claims.give_run_back()
         self.rows = found["rows_of_files"]
         self.cut = Cut(sum(self.rows), config.shard_size)
         self._clear_up()
 
+    def _make_way(self, identity: Identity, claims: Claims) -> None:
+        """Remove a run with other settings that has not begun. Raises InputError for any other."""
+        found = self._found()
+        if found is None or found["run"] == self.id:
+            return
+        if self._has_begun() or claims.works_on(found["run"]):
+            self._refuse_others(found, identity)
+        for problems_alone in listed(self.folder / "shards", "[!.]*.json"):
+            delete(problems_alone)
+        delete(self.folder / "run.json")
+
+    def _found(self) -> dict[str, Any] | None:
+        """What run.json says now, if there is one. Raises InputError when it is not of mga."""
+        try:
+            found = orjson.loads(read(self.folder / "run.json"))
+        except FileNotFoundError:
+            return None
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise InputError(f"Cannot read {self.folder / 'run.json'}: {error}.") from error
+        if "identity" not in found:
+            raise InputError(f"{self.folder} holds a run.json that is not of mga; choose another --out.")
+        return dict(found)
+
     def prepare(self) -> None:
-        """Make the folder. Raises InputError when it cannot be written."""
+        """Make the folder. Raises InputError when it cannot be written, or holds something else."""
         if isinstance(self.folder, Path):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 what = f"{error.strerror}; choose another --out"
                 raise InputError(f"Cannot write in {self.folder}: {what}.") from error
+        if self._found() is None:
+            self._refuse_what_is_no_run()
 
-    def submit(self, config: ExpandConfig) -> None:
+    def submit(self, config: ExpandConfig) -> str:
         """Leave the settings for workers that begin later, elsewhere, with the folder that relative paths in them start
-        from. Raises InputError when these could not do the same: other settings are there, or an address holds a
-        password, which is written into no file."""
+        from; returns their id, which such a worker hands to `join`.
+
+        Raises InputError when these could not do the same: the run has other settings and has begun, or is worked on,
+        or an address holds a password, which is written into no file.
+        """
         self.prepare()
+        refuse_secrets(config)
         settings = config.public()
-        for name in ("engine", "judge_engine", "input"):
-            if settings[name] != config.model_dump(mode="json")[name]:
-                raise InputError(
-                    f"The {name.replace('_', '-')} has what may be a password or key (in its address, or in "
-                    "args of its command), which workers elsewhere would need and no file may hold. Keys go "
-                    "into MGA_API_KEY."
-                )
         path = self.folder / "settings.json"
         submitted = {"directory": str(Path.cwd()), "settings": settings}
         if not create(path, as_json(submitted)):
             changed = differences(read_json(path)["settings"], settings)
-            if changed and self._has_begun():
+            if changed and (self._has_begun() or self._is_worked_on()):
                 raise InputError(f"{self.folder} was begun with other settings: {'; '.join(changed)}.")
             write_json(path, submitted)
+        return content_id(as_json(submitted))
 
-    def join(self) -> ExpandConfig:
+    def join(self, submitted_id: str | None = None) -> ExpandConfig:
         """The settings that `submit` left; this process goes to the folder that relative paths in them start from.
 
-        Raises InputError when there are none, or no such folder here.
+        Raises InputError when there are none, when others have been left since (`submitted_id` are those this worker
+        was started for), or when there is no such folder here.
         """
         path = self.folder / "settings.json"
         if not exists(path):
             raise InputError(f"{self.folder} holds no settings.json; begin the run with mga expand --on … first.")
         submitted = read_json(path)
+        if submitted_id is not None and content_id(as_json(submitted)) != submitted_id:
+            raise InputError(
+                f"{self.folder} has been given other settings since this worker was started for it: "
+                f"{path} says which. Give the command that started it again, with another --out."
+            )
         if isinstance(self.folder, Path):
             self.folder = self.folder.absolute()
         try:
@@ -212,17 +254,28 @@ class Run:
                 write_rows(opened / f"{shard:05}.{worker}.{status}.parquet", rows, schema)
                 parts.append(status)
         write_json(opened / f"{shard:05}.{worker}.shards.json", stats.model_dump(mode="json"))
-        mine = create(won, as_json({"worker": worker, "parts": parts}))
+        mine = create(won, as_json({"worker": worker, "parts": parts, "run": self.id}))
+        if (found := self._found()) is None or found["run"] != self.id:
+            if mine:
+                delete(won)
+            self._withdraw(shard, worker, parts)
+            raise StopError(
+                f"{self.folder} no longer holds the run that this worker works on; nothing was added to it."
+            )
         if mine and not self.is_done(shard):
             self._give_names(shard, worker, parts)
             return True
         if mine:  # it was published and cleared up before: this worker was taken for dead long ago
             delete(won)
-        for part in parts:
-            delete(opened / f"{shard:05}.{worker}.{part}.parquet")
-        delete(opened / f"{shard:05}.{worker}.shards.json")
+        self._withdraw(shard, worker, parts)
         self._settle(shard)
         return False
+
+    def _withdraw(self, shard: int, worker: str, parts: Sequence[str]) -> None:
+        """Delete what a worker has put into open/ and not published."""
+        for part in parts:
+            delete(self.folder / "open" / f"{shard:05}.{worker}.{part}.parquet")
+        delete(self.folder / "open" / f"{shard:05}.{worker}.shards.json")
 
     def is_complete(self) -> bool:
         """Whether every shard is done."""
@@ -248,8 +301,13 @@ class Run:
         killed. Late workers find every shard done."""
         clear(self.folder, self.done())
         if isinstance(self.folder, Path):
-            for beside in (*self.folder.glob(".*.json.*.writing"), *self.folder.glob(f"{SESSIONS}/.*.writing")):
-                delete(beside)
+            for folder in (
+                self.folder,
+                self.folder / SESSIONS,
+                self.folder / "shards",
+                *map(self.folder.joinpath, _OUTCOMES),
+            ):
+                sweep(folder)
         for name in _SUPPORTING:
             for path in listed(self.folder / name, "*"):
                 delete(path)
@@ -272,6 +330,9 @@ class Run:
             return
         if self.is_done(shard):
             delete(won)
+        elif found.get("run", self.id) != self.id:  # left by a worker of a run that was here before
+            self._withdraw(shard, found["worker"], found["parts"])
+            delete(won)
         else:
             self._give_names(shard, found["worker"], found["parts"])
 
@@ -293,21 +354,36 @@ class Run:
     def _refuse_what_is_no_run(self) -> None:
         """Raise InputError when the folder holds anything but what a run has before it begins."""
         if isinstance(self.folder, Path):
-            ours = {LOGS, "settings.json"}
+            ours = {LOGS, "settings.json", "claims", "workers"}
             others = [
                 p.name for p in self.folder.iterdir() if not p.name.startswith((".", "slurm")) and p.name not in ours
             ]
             if others:
                 raise InputError(f"{self.folder} is not empty and no run ({min(others)}, …); choose another --out.")
 
-    def _check_same(self, record: Mapping[str, Any], identity: Identity) -> None:
+    def _is_worked_on(self) -> bool:
+        found = self._found()
+        return found is not None and Claims(self.folder).works_on(found["run"])
+
+    def _refuse_others(self, record: Mapping[str, Any], identity: Identity) -> NoReturn:
+        """Raise InputError, which names what is different."""
         old, new = record["identity"], asdict(identity)
         changed = differences(old["settings"], new["settings"])
         changed += differences({k: old[k] for k in old if k != "settings"}, {k: new[k] for k in new if k != "settings"})
-        if changed:
+        raise InputError(
+            f"{self.folder} holds a run with other settings: {'; '.join(changed)}. "
+            "Use the settings it was begun with, or another --out."
+        )
+
+
+def refuse_secrets(config: ExpandConfig) -> None:
+    """Raise InputError when settings hold what may be a password, which workers elsewhere would need."""
+    for name in ("engine", "judge_engine", "input"):
+        if config.public()[name] != config.model_dump(mode="json")[name]:
             raise InputError(
-                f"{self.folder} holds a run with other settings: {'; '.join(changed)}. "
-                "Use the settings it was begun with, or another --out."
+                f"The {name.replace('_', '-')} has what may be a password or key (in its address, or in "
+                "args of its command), which workers elsewhere would need and no file may hold. Keys go "
+                "into MGA_API_KEY."
             )
 
 

@@ -31,7 +31,7 @@ PROBLEMS_SHOWN = 100
 
 class Worker:
     """Works on a run that has begun. `wait`: stay until the shards of others are done or can be taken from the dead.
-    `only` is the one shard to do. `stopping`, once set, lets in nothing new."""
+    `only` is the one shard to do; `claims` have begun. `stopping`, once set, lets in nothing new."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Worker:
         kit: tuple[Recipe, Limits],
         progress: Progress,
         watch: Watch,
+        claims: Claims,
         *,
         wait: bool,
         only: int | None = None,
@@ -58,7 +59,7 @@ class Worker:
             raise InputError(f"There is no shard {only}; {run.folder} has {len(run.cut):,}, from 0.")
         self._shards = range(len(run.cut)) if only is None else [only]
         self._reader = Reader(files, run.rows, config.text_key, config.id_key)
-        self._claims = Claims(run.folder)
+        self._claims = claims
         self._journals = Journals(run.folder, self._claims.name)
         self._taken: set[int] = set()  # by this worker, published or not
         self._done = run.done()
@@ -72,7 +73,6 @@ class Worker:
         places = asyncio.Semaphore(self._writer.engine.documents_in_flight)
         clients = [self._writer, self._judge]
         self.progress.start(sum(self.run.rows), self.run.stats(), self._config.pairs, clients)
-        await asyncio.to_thread(self._claims.begin)
         try:
             async with asyncio.TaskGroup() as both:
                 syncing = both.create_task(self._sync())  # its failure ends the work

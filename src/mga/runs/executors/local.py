@@ -1,12 +1,14 @@
 """Carry a run in this process: from the input to the last shard, through Ctrl-C and errors."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Thread
 
 import platformdirs
 from fsspec.implementations.local import LocalFileSystem
@@ -24,6 +26,7 @@ from mga.expand.limits import measure_limits
 from mga.expand.recipe import Recipe
 from mga.expand.shard import ShardStats
 from mga.interrupts import SIGNALS
+from mga.runs.claims import Claims
 from mga.runs.monitoring.progress import Progress
 from mga.runs.monitoring.watch import Watch, Watching
 from mga.runs.run import CONTINUE, LOGS, Identity, Run
@@ -41,9 +44,11 @@ async def expand(
     *,
     wait: bool = True,
     only: int | None = None,
+    helpers: int = 0,
 ) -> ShardStats | None:
     """Begin, continue or join a run and work until nothing is left to do; returns the run's totals, or None when
-    others are still at work and `wait` is not set. `only` is the one shard to do.
+    others are still at work and `wait` is not set. `only` is the one shard to do. `helpers`: so many other processes
+    on this machine take part until this one ends.
 
     Raises InputError and StopError with everything received kept, InterruptedRunError after Ctrl-C.
     """
@@ -51,56 +56,55 @@ async def expand(
     if not files:
         raise InputError(f"All of the input lies in the run folder {run.folder}; name other files.")
     run.prepare()
-    async with Watch(watching, progress.say) as watch:
+    async with Watch(watching, progress.say) as watch, AsyncExitStack() as beside:
         async with open_clients(config, _logs(run.folder), progress.say) as (generator, judge):
             recipe = Recipe(config, generator.count_tokens, context_of(generator.engine, judge.engine))
             limits = await measure_limits(recipe)
             models = generator.engine.model, judge.engine.model
             identity = Identity(config.deciding(), fingerprint(files), *models, recipe.prompts)
-            run.begin(config, recipe, identity, lambda: count_rows(files, config.text_key, config.id_key, config.limit))
+            claims = Claims(run.folder, identity.id)
+            beside.callback(claims.end)
+            claims.begin()
+            count = partial(count_rows, files, config.text_key, config.id_key, config.limit)
+            run.begin(config, recipe, identity, count, claims)
             watch.begin(run.folder, run.record(), [generator, judge])
             kit = (recipe, limits)
-            worker = Worker(config, run, files, (generator, judge), kit, progress, watch, wait=wait, only=only)
+            worker = Worker(config, run, files, (generator, judge), kit, progress, watch, claims, wait=wait, only=only)
+            await beside.enter_async_context(_helped_by(config, run, helpers))
             await _interruptible(worker)
         if not run.is_complete():
             return None
         stats = run.complete()
         run.leave()
-        return stats
+    if helpers:
+        run.leave()  # what one may have left that ended as it began
+    return stats
 
 
-async def expand_here(
-    config: ExpandConfig, run: Run, workers: int, progress: Progress, watching: Watching | None = None
-) -> ShardStats | None:
-    """The same with several processes on this machine: this one, which is watched, and others that take part until it
-    ends."""
-    if workers == 1:
-        return await expand(config, run, progress, watching)
-    run.submit(config)
-    command = [sys.executable, "-m", "mga", "worker", str(run.folder), "--quiet"]
+@asynccontextmanager
+async def _helped_by(config: ExpandConfig, run: Run, helpers: int) -> AsyncIterator[None]:
+    """Other processes on this machine work on a run that has begun, until the block ends, and no longer than this one
+    lives."""
+    if not helpers:
+        yield
+        return
+    command = [sys.executable, "-m", "mga", "worker", str(run.folder), "--quiet", "--with-parent"]
+    command += ["--submitted", run.submit(config)]
     logs = _logs(run.folder)
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as open_logs:
         others = []
-        for number in range(1, workers):
-            log = open_logs.enter_context((logs / f"worker-{number}.log").open("ab"))
-            others.append(await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log))
-        stats = await _beside(others, expand(config, run, progress, watching))
-    run.leave()  # what a worker may have left that ended as it began
-    return stats
-
-
-async def _beside(
-    others: Sequence[asyncio.subprocess.Process], work: Coroutine[Any, Any, ShardStats | None]
-) -> ShardStats | None:
-    """Do the work; then the others are told to end."""
-    try:
-        return await work
-    finally:
-        for other in others:
-            with suppress(ProcessLookupError):
-                other.terminate()
-        await asyncio.gather(*map(_end_of, others))
+        try:
+            for number in range(1, helpers + 1):
+                log = open_logs.enter_context((logs / f"worker-{number}.log").open("ab"))
+                pipe = asyncio.subprocess.PIPE  # closes with us
+                others.append(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=log, stderr=log))
+            yield
+        finally:
+            for other in others:
+                with suppress(ProcessLookupError):
+                    other.terminate()
+            await asyncio.gather(*map(_end_of, others))
 
 
 async def _end_of(process: asyncio.subprocess.Process) -> None:
@@ -110,6 +114,17 @@ async def _end_of(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that began it has ended, however that was: its end of a pipe closes then."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _logs(folder: Place) -> Path:
@@ -173,7 +188,7 @@ async def _interruptible(work: Worker) -> None:
                 raise
         except BaseExceptionGroup as group:
             raise _first(group) from group
-    if work.stopping.is_set():
+    if work.stopping.is_set() and not work.run.is_complete():
         raise InterruptedRunError(f"Stopped. Every reply received is kept in {work.run.folder}; {CONTINUE}.")
 
 

@@ -40,17 +40,17 @@ async def expand_on_ray(config: ExpandConfig, run: Run, cluster: Cluster, progre
     require("--on ray", "ray", "ray")
     import ray
 
-    run.submit(config)
+    submitted = run.submit(config)
     folder = str(run.folder.absolute() if isinstance(run.folder, Path) else run.folder)
     _join(ray, cluster)
     options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_retries": STARTS, "name": "mga worker"}
     task = ray.remote(_work).options(**options)
-    tasks = [task.remote(folder) for _ in range(cluster.workers)]
+    tasks = [task.remote(folder, submitted) for _ in range(cluster.workers)]
     try:
         await _watch(ray, run, tasks, progress)
         while not run.is_complete():  # all workers have ended while the last of them died
             done = len(run.done())
-            await _watch(ray, run, [task.remote(folder)], progress)
+            await _watch(ray, run, [task.remote(folder, submitted)], progress)
             if len(run.done()) == done:
                 raise StopError(f"The workers end without finishing {run.folder}; look into their logs, {CONTINUE}.")
     except asyncio.CancelledError:
@@ -121,7 +121,7 @@ def _result(ray: Any, task: Any) -> None:
         raise {"InputError": InputError}.get(kind, StopError)(message)
 
 
-def _work(folder: str) -> tuple[str, str] | None:
+def _work(folder: str, submitted: str) -> tuple[str, str] | None:
     """One worker, in a process of the cluster. What it raises is returned as plain words: our errors need not be
     known to whoever reads them."""
     from rich.console import Console
@@ -130,7 +130,7 @@ def _work(folder: str) -> tuple[str, str] | None:
 
     run = Run(folder)
     try:
-        asyncio.run(expand(run.join(), run, Progress(Console(stderr=True), quiet=True), wait=False))
+        asyncio.run(expand(run.join(submitted), run, Progress(Console(stderr=True), quiet=True), wait=False))
     except InterruptedRunError:
         return None
     except MgaError as error:

@@ -40,8 +40,8 @@ class Job:
     options: Sequence[str] = ()
 
 
-def script(job: Job) -> str:
-    """What is submitted. Raises InputError for what cannot stand in a script."""
+def script(job: Job, submitted: str) -> str:
+    """What Slurm gets, for workers with settings of this id. Raises InputError for what cannot stand in a script."""
     folder = job.folder.absolute() if isinstance(job.folder, Path) else job.folder
     lines = [f"--job-name=mga-{folder.name}", f"--array=0-{job.workers - 1}"]
     lines += ["--nodes=1", "--ntasks=1", f"--cpus-per-task={job.cpus}"]
@@ -56,7 +56,7 @@ def script(job: Job) -> str:
     if isinstance(folder, Path) and "\\" in str(folder):
         raise InputError(f"Slurm takes a backslash in {folder} for a sign of its own; choose another --out.")
     header = "\n".join(f"#SBATCH {shlex.quote(line)}" for line in [*lines, *job.options])
-    command = shlex.join([sys.executable, "-m", "mga", "worker", str(folder), "--quiet"])
+    command = shlex.join([sys.executable, "-m", "mga", "worker", str(folder), "--quiet", "--submitted", submitted])
     return f"""#!/bin/bash
 {header}
 
@@ -100,9 +100,9 @@ def submit(config: ExpandConfig, run: Run, job: Job) -> str:
 
 def prepare(config: ExpandConfig, run: Run, job: Job) -> str:
     """Make the folder ready for workers; returns the job's script, which may also be submitted by hand."""
-    written = script(job)
+    script(job, "")  # refused before anything is written
     find_files(config.input)  # refused here, and not by a worker after hours in the queue
-    run.submit(config)
+    written = script(job, run.submit(config))
     if isinstance(run.folder, Path):
         (run.folder / LOGS).mkdir(parents=True, exist_ok=True)
     return written
