@@ -117,9 +117,9 @@ class Folder:
         return {str(path.relative_to(self.out)): path.read_bytes() for path in files}
 
 
-def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(reached: Callable[[], bool], process: subprocess.Popen[str], within_s: float = DEADLINE_S) -> None:
     """Poll until something is reached; the process must still be at work then."""
-    deadline = monotonic() + DEADLINE_S
+    deadline = monotonic() + within_s
     while not reached():
         assert monotonic() < deadline, "the moment never came"
         with suppress(subprocess.TimeoutExpired):
@@ -268,14 +268,14 @@ def test_a_stop_keeps_what_was_received_and_says_how_to_continue(
 def test_workers_end_with_the_process_that_began_them(room: Path) -> None:
     """`kill -9` of it: nobody is left who asks and is paid for."""
     log, out = room / "helped.log", room / "helped"
-    command = [sys.executable, "-m", "mga", "expand", str(room / "input.jsonl"), "--out", str(out), "--workers", "3"]
-    command += ["--engine", f"scripted:?latency=0.3&log={log}"]
+    command = [sys.executable, "-m", "mga", "expand", "--config", str(room / "settings.toml"), "--out", str(out)]
+    command += ["--workers", "3", "--concurrency", "2", "--engine", f"scripted:?latency=1&log={log}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def asking() -> set[int]:
         return {int(line.split()[0]) for line in log.read_text().splitlines()} if log.exists() else set()
 
-    until(lambda: len(asking()) == 3, process)
+    until(lambda: len(asking()) == 3, process, 90)
     kill(process)
     deadline = monotonic() + DEADLINE_S
     while any(_lives(pid) for pid in asking()):

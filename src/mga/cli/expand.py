@@ -198,14 +198,17 @@ def _carry(run: "Run", carry: "Carry", settings: ExpandConfig, quiet: bool, *, h
     from mga.engines.speed import note_speed
     from mga.runs.monitoring.progress import Progress
     from mga.runs.monitoring.session import all_sessions
+    from mga.runs.run import CONTINUE
     from mga.runs.show import totals
 
     console = Console(stderr=True)
     try:
         stats = interrupts.run(carry(Progress(console, quiet)))
     except KeyboardInterrupt:
-        if not (exists(run.folder / "run.json") and run.is_complete()):
+        if not exists(run.folder / "run.json"):
             raise InterruptedRunError("Stopped before the work began.") from None
+        if not run.is_complete():
+            raise InterruptedRunError(f"Stopped. Every reply received is kept in {run.folder}; {CONTINUE}.") from None
         stats = None
     if stats is None:
         console.print("Nothing is left to begin here; mga status tells how far the run is.")
