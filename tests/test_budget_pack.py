@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,126 @@ def test_nothing_held_out_is_trained_on_not_even_rewritten(work: Path, tmp_path:
                 seen[name].add(origin.source_id)
     assert seen["train"].isdisjoint(held)
     assert seen["validation/originals"] == seen["validation/rewrites"] == held
+
+
+Rows = list[dict[str, Any]]
+
+
+def as_parquet(path: Path, rows: Rows) -> Path:
+    path = path.with_suffix(".parquet")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def as_json_lines(path: Path, rows: Rows) -> Path:
+    path = path.with_suffix(".jsonl")
+    path.write_bytes(b"\n".join(orjson.dumps(row, default=float) for row in rows))
+    return path
+
+
+class Family:
+    """Originals 0…39 and two rewrites of each, which name them in any way; which rewrites are trained on, and leak."""
+
+    def __init__(self, work: Path, folder: Path) -> None:
+        self.tokenizer, self.folder = work / "tokenizer.json", folder
+        self.originals = [{"id": i, "text": f"original {WORDS[i]} {WORDS[i + 40]}"} for i in range(40)]
+        self.rewrites = [
+            {"id": f"{i}-{j}", "source_id": i, "text": f"rewrite {i} {WORDS[i]} again {j}"}
+            for i in range(40)
+            for j in range(2)
+        ]
+
+    def packed(self, originals: Path, rewrites: Path, **more: Any) -> tuple[set[str], set[str]]:
+        """Originals of the rewrites trained on, and those held out."""
+        sources = [
+            {"name": "originals", "paths": str(originals), **more.get("originals", {})},
+            {"name": "rewrites", "paths": str(rewrites), "expands": "originals", **more.get("rewrites", {})},
+        ]
+        rule = {"share": 0.3, **more.get("held_out", {})}
+        values = {"budget": 3000, "strategy": "expand", "source": sources, "pack": {"sequence": 64, "held_out": rule}}
+        out = self.folder / "out"
+        pack(load_recipe("paper-styles", values), load_tokenizer(str(self.tokenizer)), out, 1, lambda line: None)
+        rows = pa.concat_tables([pq.read_table(path) for path in sorted((out / "documents").rglob("*.parquet"))])
+        held = {row["source_id"] for row in rows.to_pylist() if row["held_out"] and not row["id"].count("-")}
+        data = open_packed(out)
+        trained = {data.trace(i, int(p["start"])) for i in range(len(data)) for p in data.pieces(i)}
+        return {one.id.split("-")[0] for one in trained if one and one.source == "rewrites"}, held
+
+
+@pytest.fixture
+def family(work: Path, tmp_path: Path) -> Family:
+    return Family(work, tmp_path)
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_json_lines])
+@pytest.mark.parametrize("of_rewrites", [int, float, str, Decimal])
+@pytest.mark.parametrize("of_originals", [int, float, str, Decimal])
+def test_ids_that_mean_the_same_hold_out_the_same(
+    family: Family, write: Any, of_originals: Any, of_rewrites: Any
+) -> None:
+    originals = [{**row, "id": of_originals(row["id"])} for row in family.originals]
+    rewrites = [{**row, "source_id": of_rewrites(row["source_id"])} for row in family.rewrites]
+    trained, held = family.packed(write(family.folder / "o", originals), write(family.folder / "r", rewrites))
+    assert len(held) > 3
+    assert trained == {str(i) for i in range(40)} - held
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_json_lines])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda row: {k: v for k, v in row.items() if k != "source_id"}, "80 have no id there"),
+        (lambda row: {**row, "source_id": None if row["id"] == "7-1" else row["source_id"]}, "1 have no id there"),
+        (
+            lambda row: {**row, "source_id": float("nan") if row["id"] == "7-1" else float(row["source_id"])},
+            "1 have no",
+        ),
+        (lambda row: {**row, "source_id": f"doc {row['source_id']}"}, "80 name no document of originals by its id"),
+        (lambda row: {**row, "source_id": row["source_id"] + (row["id"] == "39-1")}, "1 name no document of originals"),
+    ],
+)
+def test_rewrites_of_unknown_sources_are_refused_where_something_is_held_out(
+    family: Family, write: Any, change: Any, said: str
+) -> None:
+    originals = write(family.folder / "o", family.originals)
+    rewrites = write(family.folder / "r", [change(row) for row in family.rewrites])
+    with pytest.raises(InputError, match=said) as refused:
+        family.packed(originals, rewrites)
+    assert "column 'source_id'" in str(refused.value)
+    assert not (family.folder / "out").exists()
+    if said.startswith("80"):
+        with pytest.raises(InputError, match="Source rewrites has no text to train on"):
+            family.packed(originals, rewrites, held_out={"unknown": "leave-out"})
+        return
+    trained, held = family.packed(originals, rewrites, held_out={"unknown": "leave-out"})
+    assert trained == {str(i) for i in range(40)} - held
+
+
+def test_with_nothing_held_out_rewrites_may_be_of_anything(family: Family) -> None:
+    loose = [{"id": row["id"], "text": row["text"]} for row in family.rewrites]
+    places = as_parquet(family.folder / "o", family.originals), as_json_lines(family.folder / "r", loose)
+    assert family.packed(*places, held_out={"share": 0.0}) == ({str(i) for i in range(40)}, set())
+
+
+def test_a_first_row_without_a_source_hides_none(family: Family) -> None:
+    rewrites = [{"id": "loose", "text": "a text of nobody"}, *family.rewrites]
+    places = as_json_lines(family.folder / "o", family.originals), as_json_lines(family.folder / "r", rewrites)
+    with pytest.raises(InputError, match=r"1 have no id there .*the first, row 1 of r.jsonl"):
+        family.packed(*places)
+    trained, held = family.packed(*places, held_out={"unknown": "leave-out"})
+    assert trained == {str(i) for i in range(40)} - held
+
+
+@pytest.mark.parametrize("write", [as_parquet, as_json_lines])
+def test_held_out_by_a_column(family: Family, write: Any) -> None:
+    originals = [{**row, "meta": {"fold": row["id"] % 4}} for row in family.originals]
+    places = write(family.folder / "o", originals), write(family.folder / "r", family.rewrites)
+    rule = {"share": 0.0, "column": "meta.fold", "values": "3"}
+    with pytest.raises(InputError, match=r"No original has 5 in the column 'meta.fold' .*; most have 0, 1, 2, 3"):
+        family.packed(*places, held_out={**rule, "values": "5"})
+    trained, held = family.packed(*places, held_out=rule)
+    assert held == {str(i) for i in range(3, 40, 4)}
+    assert trained == {str(i) for i in range(40)} - held
 
 
 def test_megadocs_stitch_the_rewrites_of_one_source_in_another_order_each_epoch(work: Path, tmp_path: Path) -> None:

@@ -313,6 +313,7 @@ def test_no_token_sees_another_document_where_they_are_masked(packed: Path) -> N
         ({"training": {"steps": 4000}}, "pack a larger budget"),
         ({"training": {"batch_sequences": 6, "micro_batch": 4}}, "micro_batch = 4 does not divide"),
         ({"data": {"packed": "nowhere"}}, "mga budget pack"),
+        ({"training": {"attention": "flash_attention_2"}}, "needs a GPU and flash-attn"),
         ({"branch": {"run": "nowhere"}}, "no state to branch from"),
         ({"model": {**dict.fromkeys(TINY), "size": "3B"}}, "134M, 377M"),
         ({"training": {"learning_rate": 1e30, "clip": 1e30}}, "no number at step"),
@@ -325,6 +326,41 @@ def test_what_does_not_fit_is_said_in_a_sentence(
 
     with pytest.raises(MgaError, match=said):
         train(settings(packed, **change), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("attention", "batch", "micro", "processes", "refused"),
+    [
+        ("flash_attention_2", 4, None, 1, 4),
+        ("flash_attention_3", 4, 2, 1, 2),
+        ("flash_attention_2", 8, None, 4, 2),
+        ("flash_attention_2", 4, None, 4, None),
+        ("flash_attention_2", 4, 1, 1, None),
+        ("sdpa", 4, None, 1, None),
+        ("eager", 4, None, 1, None),
+    ],
+)
+def test_documents_are_masked_by_flash_attention_in_single_sequences_alone(
+    attention: str, batch: int, micro: int | None, processes: int, refused: int | None
+) -> None:
+    from mga.pretrain.train import check_batches
+
+    training = {"attention": attention, "batch_sequences": batch, "learning_rate": 1e-3, "micro_batch": micro}
+    values = {"model": TINY, "training": training, "data": {"packed": "anywhere", "mask_documents": True}}
+    if refused is None:
+        check_batches(load_config(values), processes)
+    else:
+        with pytest.raises(InputError, match=f"here they have {refused}: set training.micro_batch = 1, or .*'sdpa'"):
+            check_batches(load_config(values), processes)
+    check_batches(load_config(values | {"data": {"packed": "anywhere"}}), processes)
+
+
+@pytest.mark.torch
+def test_refused_before_anything_is_written(packed: Path, tmp_path: Path) -> None:
+    values = settings(packed, data={"mask_documents": True}, training={"attention": "flash_attention_2"})
+    with pytest.raises(InputError, match="keeps documents apart only in micro-batches of one sequence"):
+        train(values, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.torch

@@ -32,7 +32,7 @@ def pretrain(
     transformers.utils.logging.disable_progress_bar()
     settings = load_config(config)
     if plan:
-        _print_plan(settings)
+        _print_plan(settings, processes)
     elif processes > 1:
         from mga.pretrain.processes import start
 
@@ -53,14 +53,14 @@ def train_here(settings: Any, out: Path) -> None:
         print(out)
 
 
-def _print_plan(settings: Any) -> None:
+def _print_plan(settings: Any, processes: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from mga.mixture.amounts import shown
     from mga.pretrain.train import memory, outline
 
-    plan = outline(settings)
+    plan = outline(settings, processes)
     table = Table(box=None, show_header=False)
     table.add_row("parameters", f"{plan.parameters.total:,}")
     table.add_row("  without embeddings and head", f"{plan.parameters.layers:,}")

@@ -15,13 +15,44 @@ ABSENT = object()
 """What `value_at` finds where there is no such column; null is None."""
 
 
+PUBLISHED = {
+    "text": "content_split",
+    "source_id": "meta.docid",
+    **{name: f"meta.{name}" for name in ("chunk_id", "genre", "audience", "raw_text")},
+}
+"""Our names for columns of the published layout (`mga export --schema mgacorpus`): a struct `meta`, and the text."""
+_LAYOUT = ("meta", "content_split")
+
+
+def resolved(schema: pa.Schema, name: str) -> str:
+    """The path of a column: its own name, or where a file of the published layout has what we call so."""
+    if name in PUBLISHED and field_at(schema, name) is None and all(field_at(schema, one) for one in _LAYOUT):
+        return PUBLISHED[name]
+    return name
+
+
+def names_of(schema: pa.Schema) -> list[str]:
+    """All names by which a schema's columns can be asked for: columns, nested ones, and what we call them."""
+    names = list(dict.fromkeys(name for name, _ in paths_of(schema)))
+    return names + [name for name in PUBLISHED if name not in names and field_at(schema, resolved(schema, name))]
+
+
 def value_at(row: Mapping[str, Any], path: str) -> Any:
-    """The value of a column of a row, ABSENT where the row has none."""
+    """The value of a column of a row, ABSENT where the row has none; of the published layout also by our name."""
+    if path in row:
+        return row[path]
+    found = _value_in(row, path)
+    if found is ABSENT and path in PUBLISHED and all(name in row for name in _LAYOUT):
+        return _value_in(row, PUBLISHED[path])
+    return found
+
+
+def _value_in(row: Mapping[str, Any], path: str) -> Any:
     if path in row:
         return row[path]
     for name, rest in _splits(path):
         inner = row.get(name)
-        if isinstance(inner, Mapping) and (found := value_at(inner, rest)) is not ABSENT:
+        if isinstance(inner, Mapping) and (found := _value_in(inner, rest)) is not ABSENT:
             return found
     return ABSENT
 

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from mga.data.columns import ABSENT, array_at, field_at, is_text, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed, find_files, fingerprint
+from mga.data.schema import columns_in
 from mga.data.store import read_json
 from mga.errors import InputError
 
@@ -40,9 +42,11 @@ class Batch:
     lines: tuple[bytes, ...] | None = None
 
     def column(self, name: str) -> pa.Array:
-        """A column of `rows`, strings as large strings whatever they were."""
-        values = self.rows.column(name)
-        return values.cast(pa.large_string()) if _is_text(values.type) else values
+        """A column of `rows`, strings as large strings whatever they were; nulls where there is no such column."""
+        values = array_at(self.rows, resolved(self.rows.schema, name))
+        if values is None:
+            return pa.nulls(self.rows.num_rows)
+        return values.cast(pa.large_string()) if is_text(values.type) else values
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,8 @@ class Corpus:
         return sum(file.size for file in self.files)
 
     def columns(self, file: InputFile) -> list[str]:
-        """Names of a file's columns; of JSON Lines, those of its first row."""
-        with _readable(file), file.open() as stream:
-            if is_parquet(file):
-                return list(pq.ParquetFile(stream).schema_arrow.names)
-            first = next((row for row in map(_row, decompressed(stream)) if row), {})
-            return list(first)
+        """Names of a file's columns and of those in them, and what we call those of the published layout."""
+        return list(columns_in(file))
 
     def batches(self, file: InputFile, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         """A file's rows, about 16 MB at a time, with some columns or (None) with all.
@@ -83,11 +83,6 @@ class Corpus:
                 yield from _parquet(stream, file, columns, self.text_key)
             else:
                 yield from _json_lines(stream, columns or [self.text_key], self.text_key)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_parquet(file: InputFile) -> bool:
@@ -153,17 +148,21 @@ def ordered(work: Callable[[Given], Found], items: Iterable[Given], workers: int
 
 def _parquet(stream: Any, file: InputFile, columns: Sequence[str] | None, text_key: str) -> Iterator[Batch]:
     parquet = pq.ParquetFile(stream)
-    present = parquet.schema_arrow.names
-    wanted = columns if columns is not None else [text_key]
-    for name in wanted:
-        if name not in present:
-            advice = " Choose with --text-key." if name == text_key else ""
-            raise InputError(f"{file.name} has no column {name!r}; it has: {', '.join(present)}.{advice}")
-    if text_key in wanted and not _is_text(kind := parquet.schema_arrow.field(text_key).type):
-        raise InputError(f"Column {text_key!r} of {file.name} holds {kind}, not text. Choose with --text-key.")
+    schema = parquet.schema_arrow
+    paths = {name: resolved(schema, name) for name in (columns if columns is not None else [text_key])}
+    for name, path in paths.items():
+        field = field_at(schema, path)
+        advice = " Choose with --text-key." if name == text_key else ""
+        if field is None:
+            raise InputError(f"{file.name} has no column {name!r}; it has: {', '.join(schema.names)}.{advice}")
+        if name == text_key and not is_text(field.type):
+            raise InputError(f"Column {name!r} of {file.name} holds {field.type}, not text.{advice}")
     first = 0
-    for batch in parquet.iter_batches(_rows_at_once(parquet), columns=columns):
-        yield Batch(first, batch)
+    for batch in parquet.iter_batches(_rows_at_once(parquet), columns=None if columns is None else [*paths.values()]):
+        rows = batch
+        if columns is not None:
+            rows = pa.RecordBatch.from_pydict({name: array_at(batch, path) for name, path in paths.items()})
+        yield Batch(first, rows)
         first += batch.num_rows
 
 
@@ -181,7 +180,7 @@ def _json_lines(stream: Any, columns: Sequence[str], text_key: str) -> Iterator[
         if first == 0:
             held[0] = held[0].removeprefix(BYTE_ORDER_MARK)
         fields = [_row(line) for line in held]
-        arrays = [_array([row.get(name) for row in fields], name == text_key) for name in columns]
+        arrays = [_array([_value(row, name) for row in fields], name == text_key) for name in columns]
         yield Batch(first, pa.RecordBatch.from_arrays(arrays, list(columns)), tuple(held))
         first += len(held)
 
@@ -192,6 +191,11 @@ def _row(line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return row if isinstance(row, dict) else {}
+
+
+def _value(row: dict[str, Any], name: str) -> Any:
+    found = value_at(row, name)
+    return None if found is ABSENT else found
 
 
 def _array(values: list[Any], is_text: bool) -> pa.Array:

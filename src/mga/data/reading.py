@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 
 import pyarrow as pa
 
-from mga.data.columns import array_at, can_hold_ids, field_at, id_of, ids_of, is_text, named, value_at
+from mga.data.columns import array_at, can_hold_ids, field_at, id_of, ids_of, is_text, named, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, plain
 from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, not_utf8, parsed, text_fault
 from mga.errors import StopError
@@ -189,6 +189,7 @@ class _Parquet:
         self._parquet = parquet
         self._file = file
         self._keys = (text_key, id_key)
+        text_key, id_key = self._paths = resolved(parquet.schema, text_key), resolved(parquet.schema, id_key)
         ids = field_at(parquet.schema, id_key)
         self._columns = [text_key, id_key] if ids is not None and can_hold_ids(ids.type) else [text_key]
         groups = range(parquet.metadata.num_row_groups)
@@ -237,10 +238,10 @@ class _Parquet:
                 return
 
     def _rows(self, batch: pa.RecordBatch) -> list[_Fields | Fault]:
-        text_key, id_key = self._keys
-        ids = array_at(batch, id_key) if len(self._columns) > 1 else None
+        (text_key, id_key), (text_path, id_path) = self._keys, self._paths
+        ids = array_at(batch, id_path) if len(self._columns) > 1 else None
         columns = {id_key: ids_of(ids)} if ids is not None else {}
-        return _values(pa.RecordBatch.from_pydict({**columns, text_key: array_at(batch, text_key)}))
+        return _values(pa.RecordBatch.from_pydict({**columns, text_key: array_at(batch, text_path)}))
 
 
 def _count(file: InputFile, text_key: str) -> int:
@@ -266,7 +267,7 @@ def _opened_parquet(stream: BinaryIO, file: InputFile, text_key: str) -> Parquet
     except pa.ArrowInvalid:
         what = "this is no complete Parquet file"
         return Problem(file.name, None, "damaged_file", what, "it may be cut off: fetch it again")
-    column = field_at(parquet.schema, text_key)
+    column = field_at(parquet.schema, resolved(parquet.schema, text_key))
     if column is None:
         what = named("column", text_key, parquet.schema.names)
         return Problem(file.name, None, "no_text_column", what, "choose with --text-key")

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from mga.data.columns import is_text, paths_of
+from mga.data.columns import ABSENT, PUBLISHED, field_at, is_text, names_of, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, plain
 from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, kind_of, parsed
 from mga.errors import InputError
@@ -38,7 +38,8 @@ def columns_in(file: InputFile, until: Collection[str] = ()) -> Columns:
             if not file.name.endswith(PARQUET_ENDINGS):
                 return _of_json(json_rows(stream), until)
             schema = ParquetRows(stream, 1).schema
-            return {name: frozenset([_kind(kind)]) for name, kind in paths_of(schema)}
+            fields = {name: field_at(schema, resolved(schema, name)) for name in names_of(schema)}
+            return {name: frozenset([_kind(field.type)]) for name, field in fields.items() if field is not None}
     except DAMAGE as error:
         raise unreadable(file, error) from error
 
@@ -52,14 +53,19 @@ def _of_json(rows: Iterator[tuple[int, bytes]], until: Collection[str]) -> Colum
     found: dict[str, set[str]] = {}
     missing = set(until)
     # A row without the names that are looked for, as its bytes show, need not be parsed.
-    parts = [orjson.dumps(name.rpartition(".")[2])[1:-1] for name in until]
+    asked = [*until, *(PUBLISHED[name] for name in until if name in PUBLISHED)]
+    parts = [orjson.dumps(name.rpartition(".")[2])[1:-1] for name in asked]
     for number, row in rows:
         if until and number and not any(part in row for part in parts):
             continue
         fields = parsed(row)
         if isinstance(fields, Fault):
             continue
-        for name, value in _paths(fields):
+        paths = dict(_paths(fields))
+        ours = {
+            name: value for name in PUBLISHED if name not in paths and (value := value_at(fields, name)) is not ABSENT
+        }
+        for name, value in (paths | ours).items():
             found.setdefault(name, set()).add(kind_of(value))
             if value is not None:
                 missing.discard(name)

@@ -77,6 +77,7 @@ def plan(recipe: Recipe, counted: Mapping[str, float] | None = None) -> Plan:
 
     Raises InputError when a count is missing or the recipe's numbers do not add up.
     """
+    check_strategy(recipe)
     counts = {**{s.name: s.unique for s in recipe.source if s.unique}, **(counted or {})}
     if recipe.strategy is Strategy.COLLECT_MORE and not counted:
         if not any(source.available for source in recipe.source):
@@ -84,6 +85,8 @@ def plan(recipe: Recipe, counted: Mapping[str, float] | None = None) -> Plan:
         counts |= {s.name: s.available for s in recipe.source if s.available}
     sources = [source for source in recipe.source if _takes_part(source, recipe)]
     for source in sources:
+        if source.name in (counted or {}) and not counts[source.name]:
+            raise InputError(f"Source {source.name} has no text to train on: all is empty, held out or left out.")
         if not counts.get(source.name):
             paths = " ".join(source.paths) or "FILES"
             raise InputError(f"Source {source.name} has no `unique`; count: mga budget count {paths} --tokenizer …")
@@ -95,6 +98,21 @@ def plan(recipe: Recipe, counted: Mapping[str, float] | None = None) -> Plan:
         for given in (tokens[source.name],)
     )
     return Plan(recipe.strategy, recipe.budget, shares)
+
+
+def check_strategy(recipe: Recipe) -> None:
+    """Raise InputError when the strategy lacks what it needs of the recipe, whatever the sources hold."""
+    sources = [source for source in recipe.source if _takes_part(source, recipe)]
+    if recipe.strategy is Strategy.UPSAMPLE and not any(source.upsample for source in sources):
+        raise InputError("upsample: mark the source to repeat with `upsample = true`.")
+    rewrites = recipe.strategy in (Strategy.EXPAND, Strategy.ONLY_SYNTHETIC)
+    if rewrites and not any(source.expands for source in recipe.source):
+        raise InputError(f"{recipe.strategy}: say with `expands` which source is rewrites of which.")
+    if recipe.strategy is Strategy.WEIGHTS:
+        if any((source.weight is None) == (source.epochs is None) for source in sources):
+            raise InputError("weights: every source needs either `weight` or `epochs`.")
+        if all(source.epochs is None for source in sources):
+            _weighted(recipe, sources, {})
 
 
 def discounts_of(source: Source) -> tuple[float, float]:
@@ -121,8 +139,6 @@ def _repeated(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -
 
 def _upsampled(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -> dict[str, float]:
     chosen = {source.name for source in sources if source.upsample}
-    if not chosen:
-        raise InputError("upsample: mark the source to repeat with `upsample = true`.")
     once = sum(tokens for name, tokens in unique.items() if name not in chosen)
     if once >= recipe.budget:
         raise InputError(
@@ -135,8 +151,6 @@ def _upsampled(recipe: Recipe, sources: list[Source], unique: dict[str, float]) 
 
 def _expanded(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -> dict[str, float]:
     """Within: each original's share under `repeat`, spread over it and its rewrites. Beside: all equally often."""
-    if not any(source.expands for source in recipe.source):
-        raise InputError(f"{recipe.strategy}: say with `expands` which source is rewrites of which.")
     if recipe.strategy is Strategy.EXPAND and recipe.expansion == "beside":
         return _repeated(recipe, sources, unique)
     originals = [source for source in recipe.source if source.expands is None]
@@ -156,8 +170,6 @@ def _expanded(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -
 def _weighted(recipe: Recipe, sources: list[Source], unique: dict[str, float]) -> dict[str, float]:
     """As given, scaled by what printed digits miss. Weights are shares of the budget: whichever of fractions and
     percent makes weights and epochs add up to it."""
-    if any((source.weight is None) == (source.epochs is None) for source in sources):
-        raise InputError("weights: every source needs either `weight` or `epochs`.")
     readings = [
         {
             source.name: recipe.budget * source.weight / whole

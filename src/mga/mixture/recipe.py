@@ -85,6 +85,15 @@ class HeldOut(_Section):
     share: float = Field(0.0, ge=0, lt=1, description="of the source documents, drawn by the hash of their id")
     column: str | None = Field(None, description="or those whose row in a source that expands nothing has here …")
     values: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((), description="… one of these values")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="of the drawing; that of pack if not given")
+    unknown: Literal["refuse", "leave-out"] = Field(
+        "refuse", description="rewrites that name no document of the source they expand: an error, or left out"
+    )
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether anything is to be held out."""
+        return self.share > 0 or self.column is not None
 
     @model_validator(mode="after")
     def _go_together(self) -> "HeldOut":
@@ -105,6 +114,11 @@ class PackSettings(_Section):
     shard_tokens: Amount = Field(2**25, ge=1, le=2**31, description="tokens per file, and in memory at a time per core")
     seed: int = Field(0, ge=0, lt=2**63, description="of all drawing and shuffling")
     held_out: HeldOut = HeldOut()
+
+    @property
+    def held_out_seed(self) -> int:
+        """The seed that decides what is held out, and in which order it is packed."""
+        return self.seed if self.held_out.seed is None else self.held_out.seed
 
 
 class Recipe(_Section):

@@ -5,6 +5,7 @@ order of its own, and the mixture is the same from beginning to end. All follows
 work gives the same.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,18 @@ class Part:
     held_out: NDArray[np.bool_]
 
 
+COLUMNS = ("hash", "start", "n_tokens", "held_out")
+"""What a part's table says of each text that `part_of` needs."""
+
+
 def read_part(folders: Folders, source: str, salt: int, table: Path, by_source: bool) -> Part:
+    """A part's texts from its table (see `part_of`)."""
+    held = pq.read_table(table, columns=list(COLUMNS), memory_map=True)
+    return part_of(int(table.stem), {name: held.column(name).to_numpy() for name in COLUMNS}, salt, by_source)
+
+
+def part_of(number: int, columns: Mapping[str, NDArray[Any]], salt: int, by_source: bool) -> Part:
     """A part's texts. A text's key is its own place in the source, or, `by_source`, its source document's."""
-    number = int(table.stem)
-    held = pq.read_table(table, columns=["hash", "start", "n_tokens", "held_out"], memory_map=True)
-    columns: dict[str, Any] = {name: held.column(name).to_numpy() for name in held.column_names}
     rows = np.flatnonzero(columns["n_tokens"]).astype(np.uint32)
     own = (np.uint64(number) << np.uint64(32)) | rows.astype(np.uint64)
     keys = columns["hash"][rows] if by_source else own
@@ -78,6 +86,12 @@ class Times:
 
     whole: int
     below: float
+
+    def tokens(self, part: Part) -> int:
+        """Tokens of all draws of a part's texts that are not held out, a separator behind each."""
+        free = ~part.held_out
+        once_more = uniform(part.keys[free], 0) < self.below
+        return int(((part.lengths[free].astype(np.int64) + 1) * (self.whole + once_more)).sum())
 
 
 class Histogram:

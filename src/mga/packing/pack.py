@@ -8,7 +8,7 @@ tokenizer.json       what the ids mean
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from mga.config import differences
+from mga.data.columns import named as missing
 from mga.data.corpus_files import ordered
+from mga.data.documents import InputFile
+from mga.data.rows import kind_of
+from mga.data.schema import columns_in
 from mga.data.store import read_json, take, write_atomically, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
-from mga.mixture.plan import Plan, plan
-from mga.mixture.recipe import Recipe
-from mga.packing.draw import Histogram, Shelves, Times, draws, read_part
-from mga.packing.held_out import held_out_set
+from mga.mixture.plan import Plan, check_strategy, plan
+from mga.mixture.recipe import Recipe, Source
+from mga.packing.draw import Histogram, Part, Shelves, Times, draws, read_part
+from mga.packing.held_out import HeldOutSet, held_out_set
 from mga.packing.shard import Layout, write_shard
 from mga.packing.texts import corpus_of
 from mga.packing.tokenise import Folders, tokenise
@@ -34,57 +38,78 @@ Say = Callable[[str], None]
 
 def pack(recipe: Recipe, tokenizer: Tokenizer, out: Path, workers: int, say: Say) -> dict[str, Any]:
     """Draw, tokenize, shuffle and pack what a recipe says into the folder `out`, or continue there; returns
-    what pack.json holds. Raises InputError when the folder holds something else."""
-    _check(recipe)
+    what pack.json holds. Raises InputError when the folder holds something else, and for what `check` refuses."""
+    check(recipe)
+    rule = None if (out / "pack.json").exists() else held_out_set(recipe)
     with _folder(out, recipe, tokenizer) as begun:
         if "counts" in begun:  # a kill may have come before the end of `_finish`
             shutil.rmtree(out / ".scratch", ignore_errors=True)
             return begun
         folders = Folders(out / "documents", out / ".scratch" / "tokens")
-        _tokenise(recipe, tokenizer, folders, workers, say)
-        histograms = _histograms(recipe, folders)
-        plan_ = plan(_with_counts(recipe, histograms), {name: float(h.tokens.sum()) for name, h in histograms.items()})
+        _tokenise(recipe, tokenizer, rule, folders, workers, say)
+
+        def parts(source: int) -> Iterator[Part]:
+            one = recipe.source[source]
+            for table in folders.parts(one.name):
+                yield read_part(folders, one.name, salt(recipe.pack.seed, source), table, one.megadocs)
+
+        plan_, times = divided(recipe, parts)
         for warning in plan_.warnings():
             say(warning)
         layout = _layout(recipe, tokenizer)
         counts = {
-            "train": _pack_training(recipe, plan_, histograms, folders, layout, out, workers),
+            "train": _pack_training(recipe, plan_, times, parts, folders, layout, out, workers),
             "validation": _pack_validation(recipe, folders, layout, out),
         }
         return _finish(out, begun, plan_, counts)
 
 
-def _check(recipe: Recipe) -> None:
+def check(recipe: Recipe) -> None:
+    """What can be known before texts are tokenized. Raises InputError when the strategy lacks something, a source has
+    no files, or a file lacks a column."""
+    check_strategy(recipe)
     for source in recipe.source:
         if not source.paths:
             raise InputError(f"Source {source.name} has no `paths`: where are its texts?")
+    for source in recipe.source:
+        for file in corpus_of(source).files:
+            _check_columns(source, file)
+
+
+def _check_columns(source: Source, file: InputFile) -> None:
+    named = [name for name in (source.text_key, source.source_key) if name]
+    present = columns_in(file, named)
+    for name in named:
+        if name not in present:
+            raise InputError(f"{file.name} of source {source.name}: {missing('column', name, list(present))}.")
+    kinds = present[source.text_key] - {kind_of(None)}
+    if kinds and kind_of("") not in kinds:
+        raise InputError(
+            f"{file.name} of source {source.name}: the column {source.text_key!r} holds {' and '.join(sorted(kinds))}, "
+            "not text; choose with text_key."
+        )
 
 
 @contextmanager
 def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
-    """Take the folder for this process, new or with the same work begun."""
+    """Take the folder for this process, new or with the same work begun. Until training data are written, how texts are
+    divided and packed may change: the texts that are tokenized already are kept."""
+    identity = _identity(recipe, tokenizer)
     lock = take(out)
     try:
         record = out / "pack.json"
-        described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})
-        for source in described["source"]:
-            source["paths"] = [public_uri(path) for path in source["paths"]]
-            del source["discount"]  # which decides no token
-        identity: dict[str, Any] = {
-            "recipe": described,
-            "tokenizer": {"fingerprint": tokenizer.fingerprint, "separator": tokenizer.separator_token},
-            "corpora": {source.name: corpus_of(source).fingerprint for source in recipe.source},
-        }
-        if record.exists():
-            held = read_json(record)
-            if changed := differences({name: held.get(name) for name in identity}, identity):
-                raise InputError(f"{out} was packed otherwise: {'; '.join(changed)}. Choose another --out.")
-        else:
+        held = read_json(record) if record.exists() else None
+        if held is None:
             others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
             if others:
                 raise InputError(f"{out} is not empty ({others[0]}, …); choose another --out.")
-            held = {**identity, "vocabulary": tokenizer.vocabulary, "dtype": tokenizer.dtype.str, "mga": version("mga")}
             write_atomically(out / "tokenizer.json", tokenizer.definition.encode())
+        elif changed := differences({name: held.get(name) for name in identity}, identity):
+            if (out / "train").exists() or "counts" in held or _of_texts(held) != _of_texts(identity):
+                raise InputError(f"{out} was packed otherwise: {'; '.join(changed)}. Choose another --out.")
+            held = None
+        if held is None:
+            held = {**identity, "vocabulary": tokenizer.vocabulary, "dtype": tokenizer.dtype.str, "mga": version("mga")}
             write_json(record, held)
         yield held
     except OSError as error:
@@ -93,37 +118,62 @@ def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[st
         lock.release()
 
 
-def _tokenise(recipe: Recipe, tokenizer: Tokenizer, folders: Folders, workers: int, say: Say) -> None:
+def _identity(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
+    described = recipe.model_dump(mode="json", exclude={"note", "tokenizer"})
+    for source in described["source"]:
+        source["paths"] = [public_uri(path) for path in source["paths"]]
+        del source["discount"]  # which decides no token
+    return {
+        "recipe": described,
+        "tokenizer": {"fingerprint": tokenizer.fingerprint, "separator": tokenizer.separator_token},
+        "corpora": {source.name: corpus_of(source).fingerprint for source in recipe.source},
+    }
+
+
+def _of_texts(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an identity decides how texts are tokenized and held out."""
+    recipe = identity["recipe"]
+    keys = ("name", "expands", "paths", "text_key", "id_key", "source_key")
+    return {
+        "sources": [{key: source.get(key) for key in keys} for source in recipe["source"]],
+        "held_out": recipe["pack"]["held_out"],
+        "seed": recipe["pack"]["seed"],
+        **{name: identity[name] for name in ("tokenizer", "corpora")},
+    }
+
+
+def _tokenise(
+    recipe: Recipe, tokenizer: Tokenizer, rule: HeldOutSet | None, folders: Folders, workers: int, say: Say
+) -> None:
     done = folders.ids.parent / "tokenised.json"
     if done.exists():
         return
     read = 0
-    for name, size in tokenise(recipe.source, tokenizer, held_out_set(recipe), folders, workers):
+    for name, size in tokenise(recipe.source, tokenizer, rule or held_out_set(recipe), folders, workers):
         if read // (1 << 30) != (read + size) // (1 << 30):
             say(f"{(read + size) / 1e9:,.0f} GB of text tokenized, at {name}")
         read += size
     write_json(done, {"bytes": read})
 
 
-def _histograms(recipe: Recipe, folders: Folders) -> dict[str, Histogram]:
-    """Each source's tokens to train on, separators included."""
-    found = {}
+def divided(recipe: Recipe, parts: Callable[[int], Iterable[Part]]) -> tuple[Plan, dict[str, Times]]:
+    """How the budget is divided among the texts in the parts of each source (given its number in the recipe), and how
+    often those are seen. Raises InputError when the recipe's numbers and the texts do not go together."""
+    histograms = {source.name: Histogram() for source in recipe.source}
     for i, source in enumerate(recipe.source):
-        found[source.name] = histogram = Histogram()
-        for table in folders.parts(source.name):
-            part = read_part(folders, source.name, _salt(recipe, i), table, source.megadocs)
+        for part in parts(i):
             free = ~part.held_out
-            histogram.add(part.keys[free], part.lengths[free] + 1)
-    return found
+            histograms[source.name].add(part.keys[free], part.lengths[free] + 1)
+    counts = {name: float(histogram.tokens.sum()) for name, histogram in histograms.items()}
+    sources = [source.model_copy(update={"unique": counts[source.name] or None}) for source in recipe.source]
+    plan_ = plan(recipe.model_copy(update={"source": tuple(sources)}), counts)
+    wanted = {share.name: share.tokens for share in plan_.shares}
+    return plan_, {name: histogram.times(wanted.get(name, 0.0)) for name, histogram in histograms.items()}
 
 
-def _with_counts(recipe: Recipe, histograms: dict[str, Histogram]) -> Recipe:
-    sources = [s.model_copy(update={"unique": float(histograms[s.name].tokens.sum()) or None}) for s in recipe.source]
-    return recipe.model_copy(update={"source": tuple(sources)})
-
-
-def _salt(recipe: Recipe, source: int) -> int:
-    return (recipe.pack.seed * 1_000_003 + source * 7_777_777 + 1) % 2**63
+def salt(seed: int, source: int) -> int:
+    """What makes the random numbers of a source's texts differ from another's, and from another seed's."""
+    return (seed * 1_000_003 + source * 7_777_777 + 1) % 2**63
 
 
 def _layout(recipe: Recipe, tokenizer: Tokenizer) -> Layout:
@@ -145,19 +195,17 @@ def _layout(recipe: Recipe, tokenizer: Tokenizer) -> Layout:
 def _pack_training(
     recipe: Recipe,
     plan_: Plan,
-    histograms: dict[str, Histogram],
+    times: dict[str, Times],
+    parts: Callable[[int], Iterable[Part]],
     folders: Folders,
     layout: Layout,
     out: Path,
     workers: int,
 ) -> dict[str, Any]:
-    wanted = {share.name: share.tokens for share in plan_.shares}
-    times = {name: histogram.times(wanted.get(name, 0.0)) for name, histogram in histograms.items()}
     shards = max(1, round(plan_.budget / recipe.pack.shard_tokens))
     shelves = Shelves(folders.ids.parent / "draws", shards)
     for i, source in enumerate(recipe.source):
-        for table in folders.parts(source.name):
-            part = read_part(folders, source.name, _salt(recipe, i), table, source.megadocs)
+        for part in parts(i):
             shelves.add(draws(part, i, times[source.name], ~part.held_out))
     shelves.flush()
     names = [source.name for source in recipe.source]
@@ -179,7 +227,7 @@ def _pack_validation(recipe: Recipe, folders: Folders, layout: Layout, out: Path
         path = out / "validation" / source.name / "00000"
         shelves = Shelves(folders.ids.parent / f"held-{source.name}", 1)
         for table in folders.parts(source.name):
-            part = read_part(folders, source.name, _salt(recipe, i), table, False)
+            part = read_part(folders, source.name, salt(recipe.pack.held_out_seed, i), table, False)
             shelves.add(draws(part, i, Times(1, 0.0), part.held_out))
         shelves.flush()
         held = shelves.shard(0)

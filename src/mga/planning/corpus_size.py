@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from mga import stats
+from mga.data.columns import array_at, field_at, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed
 from mga.errors import InputError
 from mga.text.words import estimate_tokens, has_words
@@ -154,7 +155,11 @@ def _parquet_rows(file: InputFile, text_key: str) -> int | None:
     try:
         with file.open() as stream:
             parquet = pq.ParquetFile(stream)
-            return int(parquet.metadata.num_rows) if text_key in parquet.schema_arrow.names else 0
+            return (
+                int(parquet.metadata.num_rows)
+                if field_at(parquet.schema_arrow, resolved(parquet.schema_arrow, text_key))
+                else 0
+            )
     except pa.ArrowInvalid:
         return 0
     except OSError as error:
@@ -217,18 +222,21 @@ def _sized(
 def _in_parquet(stream: Any, text_key: str, places: int, rng: Random) -> list[_Place]:
     """Of a row group rows drawn at random, or its first ones where it is too large to read."""
     parquet = pq.ParquetFile(stream, buffer_size=PIECE_BYTES)
+    path = resolved(parquet.schema_arrow, text_key)
     groups = [i for i in range(parquet.num_row_groups) if parquet.metadata.row_group(i).num_rows]
     chosen = rng.sample(groups, min(places, len(groups)))
     found: list[_Place] = []
     for group in chosen:
         wanted = ROWS_PER_PLACE * places // len(chosen)
-        if _text_bytes(parquet.metadata.row_group(group), text_key) <= GROUP_BYTES:
-            texts = parquet.read_row_group(group, columns=[text_key]).column(0)
+        if _text_bytes(parquet.metadata.row_group(group), path) <= GROUP_BYTES:
+            (rows,) = parquet.read_row_group(group, columns=[path]).combine_chunks().to_batches()
+            texts = cast(pa.Array, array_at(rows, path))
             texts = texts.take(sorted(rng.sample(range(len(texts)), min(wanted, len(texts)))))
             # Not neighbours, so every few of them are a place of their own.
             found += [_place(texts[i : i + 8]) for i in range(0, len(texts), 8)]
         else:
-            found.append(_place(next(parquet.iter_batches(wanted, row_groups=[group], columns=[text_key])).column(0)))
+            rows = next(parquet.iter_batches(wanted, row_groups=[group], columns=[path]))
+            found.append(_place(array_at(rows, path)))
     return found
 
 
@@ -288,7 +296,7 @@ def _of_lines(held: Iterable[bytes], size: float, text_key: str) -> _Place:
             fields = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
         except orjson.JSONDecodeError:
             continue
-        text = fields.get(text_key) if isinstance(fields, dict) else None
+        text = value_at(fields, text_key) if isinstance(fields, dict) else None
         if isinstance(text, str) and has_words(text):
             tokens.append(estimate_tokens(text))
     return _Place(rows, tuple(tokens), size)

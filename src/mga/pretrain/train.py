@@ -58,8 +58,9 @@ class Outline:
         return each * self.step_tokens * (self.steps - self.begin)
 
 
-def outline(config: PretrainConfig) -> Outline:
-    """What a training would be. Raises InputError when data and settings do not fit each other."""
+def outline(config: PretrainConfig, processes: int = 1) -> Outline:
+    """What a training would be on so many processes. Raises InputError when data and settings do not fit each other."""
+    check_batches(config, processes)
     data = open_data(config.data.packed)
     settings = config.training
     step_tokens = settings.batch_sequences * data.sequence
@@ -89,6 +90,43 @@ def outline(config: PretrainConfig) -> Outline:
     )
 
 
+def check_batches(config: PretrainConfig, processes: int) -> None:
+    """Raise InputError when the batch cannot be divided so, or would not keep documents apart as asked.
+
+    flash-attn isolates the documents of a sequence by position ids, which transformers reads so only in micro-batches
+    of one sequence; in larger ones each token would see all documents before it.
+    """
+    settings = config.training
+    micro = micro_batch(config, processes)
+    shares(0, settings.batch_sequences, processes, micro)
+    if config.data.mask_documents and settings.attention.startswith("flash_attention") and micro > 1:
+        raise InputError(
+            f"data.mask_documents with training.attention = {settings.attention!r} keeps documents apart only in "
+            f"micro-batches of one sequence, and here they have {micro}: set training.micro_batch = 1, or "
+            "training.attention = 'sdpa'."
+        )
+
+
+def require_attention(config: PretrainConfig) -> None:
+    """Raise InputError when the package of `training.attention` is not installed."""
+    import transformers
+
+    installed = {
+        "flash_attention_2": transformers.utils.is_flash_attn_2_available,
+        "flash_attention_3": transformers.utils.is_flash_attn_3_available,
+    }.get(config.training.attention)
+    if installed and not installed():
+        raise InputError(
+            f"training.attention = {config.training.attention!r} needs a GPU and flash-attn, which are not here; "
+            "'sdpa' takes torch's own flash kernels."
+        )
+
+
+def micro_batch(config: PretrainConfig, processes: int) -> int:
+    """Sequences that a process computes at once."""
+    return config.training.micro_batch or max(config.training.batch_sequences // processes, 1)
+
+
 def memory(config: PretrainConfig, plan: Outline) -> tuple[float, float]:
     """Bytes of weights, gradients and AdamW's moments (16 a parameter), and roughly of a micro-batch's activations:
     34 a token, layer and unit of the hidden size (arXiv 2205.05198, without the attention matrix), or 2 when they are
@@ -110,7 +148,8 @@ def pretrain(config: PretrainConfig, out: Path, say: Say) -> dict[str, Any]:
 
     processes = join()
     try:
-        plan = outline(config)
+        plan = outline(config, processes.count)
+        require_attention(config)
         with _folder(out, config, plan, processes) as record:
             if "totals" not in record:
                 totals = _train(config, plan, out, processes, say if processes.first else _silent)
@@ -265,11 +304,8 @@ def _build(config: PretrainConfig, plan: Outline, processes: Processes, dtype: A
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(settings.seed)
     plan.llama._attn_implementation = settings.attention
-    try:
-        with torch.device("cpu" if processes.first else "meta"):
-            model = transformers.LlamaForCausalLM(plan.llama)
-    except ImportError as error:
-        raise InputError(f"training.attention = {settings.attention!r}: {str(error).splitlines()[0]}") from None
+    with torch.device("cpu" if processes.first else "meta"):
+        model = transformers.LlamaForCausalLM(plan.llama)
     if settings.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if processes.count == 1:
@@ -321,8 +357,7 @@ def _begin(
 def _batches(config: PretrainConfig, data: Data, steps: range, processes: Processes) -> Iterator[list[Batch]]:
     """For each step, this process's micro-batches; those of the next step are read meanwhile."""
     count = config.training.batch_sequences
-    micro = config.training.micro_batch or max(count // processes.count, 1)
-    shares(0, count, processes.count, micro)  # refuses what cannot be divided before anything is read
+    micro = micro_batch(config, processes.count)
 
     def read(step: int) -> list[Batch]:
         mine = shares(step * count, count, processes.count, micro)[processes.rank]
@@ -355,7 +390,7 @@ def validate(model: Any, data: Data, config: PretrainConfig, processes: Processe
     """Mean loss of a token, in nats, on the first held-out sequences of each source."""
     import torch
 
-    each = config.training.micro_batch or max(config.training.batch_sequences // processes.count, 1)
+    each = micro_batch(config, processes.count)
     found = {}
     model.eval()
     for name, packed in data.validation.items():

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mga.data.columns import ABSENT, array_at, field_at, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, decompressed
 from mga.data.store import Place
 from mga.report.sample import Row, Sample
@@ -114,17 +115,25 @@ def _batches(file: Place, text_key: str) -> Iterator[pa.RecordBatch]:
     if file.name.endswith(PARQUET_ENDINGS):
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
-            names = [name for name in wanted if name in parquet.schema_arrow.names]
-            for batch in parquet.iter_batches(_AT_ONCE, columns=names):
-                yield batch.rename_columns(["text" if name == text_key else name for name in batch.schema.names])
+            schema = parquet.schema_arrow
+            paths = {"text" if name == text_key else name: resolved(schema, name) for name in wanted}
+            paths = {name: path for name, path in paths.items() if field_at(schema, path)}
+            for batch in parquet.iter_batches(_AT_ONCE, columns=[*paths.values()]):
+                yield pa.RecordBatch.from_pydict({name: array_at(batch, path) for name, path in paths.items()})
         return
     with file.open("rb") as stream:
         rows: list[Row] = []
         for line in decompressed(stream):
             row = orjson.loads(line)
             if isinstance(row, dict):
-                fields = {"text" if name == text_key else name: row.get(name) for name in wanted}
-                rows.append({name: _plain(value, name in _NUMBERS) for name, value in fields.items()})
+                values = {name: value_at(row, name) for name in wanted}
+                fields = {"text" if name == text_key else name: value for name, value in values.items()}
+                rows.append(
+                    {
+                        name: None if value is ABSENT else _plain(value, name in _NUMBERS)
+                        for name, value in fields.items()
+                    }
+                )
             if len(rows) == _AT_ONCE:
                 yield pa.RecordBatch.from_pylist(rows, _JSON_ROWS)
                 rows = []

@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mga.data.columns import ABSENT, PUBLISHED, value_at
 from mga.data.store import Place, exists
 from mga.expand.shard import ShardStats
 from mga.runs.claims import workers_at_work
@@ -109,13 +110,18 @@ def examples(run: Run, n: int, dropped: bool, console: Console) -> Iterator[Rend
     if stage is None:
         run.record()
     folders = ["dropped", "failed"] if dropped else ["kept"]
-    rows = (row for folder in folders for row in rows_in(run.folder / folder))
+    rows = (_with_our_names(row) for folder in folders for row in rows_in(run.folder / folder))
     shown = 0
     for _, group in islice(groupby(enumerate(rows), key=_source), n):
         shown += 1
         yield _document([row for _, row in group], text_key, console.width)
     if not shown:
         yield Text(f"No {'dropped' if dropped else 'kept'} texts yet in {run.folder}. ({CONTINUE})")
+
+
+def _with_our_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the published layout has its columns under our names too."""
+    return {name: value for name in PUBLISHED if (value := value_at(row, name)) is not ABSENT} | row
 
 
 def _source(numbered: tuple[int, dict[str, Any]]) -> tuple[object, ...]:

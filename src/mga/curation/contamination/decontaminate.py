@@ -316,14 +316,14 @@ def _judge(corpus: Corpus, index: Index, number: int, batch: Batch | None) -> _J
     if batch is None:
         return _Judged(number, None)
     file, texts = corpus.files[number].name, batch.column(corpus.text_key)
-    ids = batch.column(corpus.id_key) if corpus.id_key in batch.rows.schema.names else None
+    ids = batch.column(corpus.id_key)
     reasons: dict[int, tuple[str, str]] = {}
     lines: list[bytes] = []
     for row, matches in groupby(find_matches(index, texts), key=lambda match: match.row):
         text = texts[row].as_buffer().to_pybytes().decode("utf-8", "replace")
         facts = [_facts(index, match, text) for match in matches]
         reasons[row] = (REASON, orjson.dumps({**facts[0], "items": len(facts)}).decode())
-        where = {"file": file, "row": batch.first + row, "id": ids[row].as_py() if ids is not None else None}
+        where = {"file": file, "row": batch.first + row, "id": ids[row].as_py()}
         lines += [orjson.dumps(where | fact, default=str) + b"\n" for fact in facts]
     return _Judged(number, (batch, *reasons_of(batch.rows.num_rows, reasons)), b"".join(lines))
 
