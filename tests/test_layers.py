@@ -38,7 +38,7 @@ ORDER += [
     "collapse",
     "evaluation",
 ]
-ORDER += ["study", "toolmodel", "prompt_comparison", "report", "cli", "__main__"]
+ORDER += ["study", "toolmodel", "prompt_comparison", "report", "api", "cli", "__main__"]
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"numba", "numpy", "xllamacpp", "aiohttp", "pyarrow", "rich", "torch", "zstandard", "fsspec", "asyncio"}
 
