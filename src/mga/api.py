@@ -6,7 +6,7 @@
     run.table()                                         # kept texts, an Arrow table
     mga.preview([{"text": "…"}], n=1, engine="scripted:")     # a few documents, nothing left on the disk
 
-Every keyword that a function does not name is a setting of `mga expand`; sections are dicts: `cleaning={"min_words": 9}`.
+Every keyword that a function does not name is a setting of `mga expand`, sections as dicts: `cleaning={"min_words": 9}`.
 Errors that a user can put right are `mga.errors.InputError`; what stops a run and lets it be continued is `StopError`.
 Nothing is printed unless `quiet=False`.
 """
