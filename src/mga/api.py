@@ -6,9 +6,9 @@
     run.table()                                         # kept texts, an Arrow table
     mga.preview([{"text": "…"}], n=1, engine="scripted:")     # a few documents, nothing left on the disk
 
-Every keyword that a function does not name is a setting of `mga expand`, sections as dicts: `cleaning={"min_words": 9}`.
-Errors that a user can put right are `mga.errors.InputError`; what stops a run and lets it be continued is `StopError`.
-Nothing is printed unless `quiet=False`.
+Other keywords are settings of `mga expand`, its sections as dicts: `cleaning={"min_words": 9}`. What users can mend
+is raised as `mga.errors.InputError`; after a `StopError` the run can be continued. Nothing is printed unless
+`quiet=False`.
 """
 
 import asyncio
