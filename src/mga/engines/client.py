@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import tenacity
 
-from mga.engines.engine import Engine, Reply, Request
+from mga.engines.engine import Engine, Reply, Request, sound
 from mga.engines.journal import Journal
 from mga.engines.latency import Latency, ManyServers, ServerState, State
 from mga.engines.places import Places
@@ -86,7 +86,7 @@ class Client:
     async def _attempt(self, request: Request) -> Reply:
         """The engine's answer, its time counted."""
         began = time.monotonic()
-        reply = await self.engine.ask(request)
+        reply = sound(await self.engine.ask(request))
         self.latency.add(time.monotonic() - began)
         return reply
 

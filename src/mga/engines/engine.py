@@ -3,10 +3,10 @@
 Engines know nothing of documents; what stands between them and the flow (memory, limits, retries) is `client.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import orjson
 
@@ -14,6 +14,10 @@ Purpose = Literal["pairs", "reformulate", "judge"]
 # Why a reply ended: whole · the token limit · a filter or the model's own refusal, said by the server · for a reason
 # that is none of these, or none at all.
 Finish = Literal["stop", "length", "content_filter", "refusal", "unknown"]
+_FINISHES = frozenset(get_args(Finish))
+_MOST_TOKENS = 2**31 - 1
+_UNLIKELIEST = 1e9  # as a log-probability: far below what any arithmetic gives
+_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,52 @@ class Reply:
     cached_tokens: int = 0
     tokens: tuple[Token, ...] = ()
     text_tokens: int | None = None
+
+
+def sound(reply: Reply) -> Reply:
+    """The reply with everything in the range of its type, so that nothing in it can fail later: a text is valid
+    Unicode, token counts are whole numbers from 0 to 2³¹ - 1 (0 where there is none), log-probabilities are finite and
+    at most 0 (others are left out), an unknown reason to finish is "unknown". A sound reply is returned unchanged.
+
+    Raises ValueError when the text is no string: such a reply says nothing.
+    """
+    if not isinstance(reply.text, str):
+        raise ValueError("a reply's text is no string")
+    tokens = reply.tokens if isinstance(reply.tokens, Iterable) else ()
+    return Reply(
+        _unicode(reply.text),
+        reply.finish if isinstance(reply.finish, str) and reply.finish in _FINISHES else "unknown",
+        _count(reply.prompt_tokens),
+        _count(reply.generated_tokens),
+        min(_count(reply.cached_tokens), _count(reply.prompt_tokens)),
+        tuple(_sound_token(token) for token in tokens if isinstance(token, Token) and isinstance(token.text, str)),
+        None if reply.text_tokens is None else min(_count(reply.text_tokens), _count(reply.generated_tokens)),
+    )
+
+
+def _sound_token(token: Token) -> Token:
+    given = token.alternatives if isinstance(token.alternatives, Mapping) else {}
+    alternatives = {
+        _unicode(text): min(float(logprob), 0.0)
+        for text, logprob in given.items()
+        if isinstance(text, str) and _is_number(logprob) and -_UNLIKELIEST <= logprob <= _ROUNDING
+    }
+    return Token(_unicode(token.text), alternatives)
+
+
+def _unicode(text: str) -> str:
+    """Half surrogates, which no file can hold, replaced."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        return 0
+    return int(min(max(value, 0), _MOST_TOKENS))
 
 
 class Engine(Protocol):

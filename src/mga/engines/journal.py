@@ -8,12 +8,15 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, get_args
 
 import orjson
 
-from mga.engines.engine import Purpose, Reply, Token
+from mga.engines.engine import Purpose, Reply, Token, sound
 from mga.errors import StopError
 from mga.records import Usage
+
+_PURPOSES = frozenset(get_args(Purpose))
 
 
 class Journal:
@@ -37,7 +40,7 @@ class Journal:
         return self._replies.get(key)
 
     def append(self, key: str, purpose: Purpose, reply: Reply) -> Usage:
-        """Remember a reply; returns what it cost. Raises StopError when it cannot be written (disk full, …)."""
+        """Remember a sound reply; returns what it cost. Raises StopError when it cannot be written (disk full, …)."""
         line = orjson.dumps([key, purpose, *_packed(reply)], option=orjson.OPT_APPEND_NEWLINE)
         try:
             if self._file is None:
@@ -97,8 +100,10 @@ class Journal:
         for line in data[:whole].splitlines():
             try:
                 key, purpose, *packed = orjson.loads(line)
+                if not isinstance(key, str) or purpose not in _PURPOSES:
+                    continue
                 if key not in self._replies:  # a file and the copy of it hold the same lines
-                    self._remember(key, purpose, _unpacked(packed))
+                    self._remember(key, purpose, sound(_unpacked(packed)))
             except (ValueError, TypeError):
                 continue  # damaged by the disk: that reply is asked for again
         return whole
@@ -117,7 +122,9 @@ def _packed(reply: Reply) -> list[object]:
     ]
 
 
-def _unpacked(packed: list) -> Reply:  # type: ignore[type-arg]
+def _unpacked(packed: list[Any]) -> Reply:
+    """Raises ValueError when it is no reply. What only counts what was spent may be anything: see `sound`."""
     text, finish, prompt_tokens, generated_tokens, cached_tokens, tokens, *text_tokens = packed
-    alternatives = tuple(Token(text, given) for text, given in tokens)
-    return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives, *text_tokens)
+    pairs = (pair for pair in (tokens if isinstance(tokens, list) else []) if isinstance(pair, list) and len(pair) == 2)
+    alternatives = tuple(Token(*pair) for pair in pairs)
+    return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives, *text_tokens[:1])
