@@ -123,8 +123,10 @@ def _packed(reply: Reply) -> list[object]:
 
 
 def _unpacked(packed: list[Any]) -> Reply:
-    """Raises ValueError when it is no reply. What only counts what was spent may be anything: see `sound`."""
+    """Raises ValueError when it is no reply: what was written holds a text and counts. For their range see `sound`."""
     text, finish, prompt_tokens, generated_tokens, cached_tokens, tokens, *text_tokens = packed
+    if not all(isinstance(count, int | float) for count in (prompt_tokens, generated_tokens, cached_tokens)):
+        raise ValueError("a count is no number")
     pairs = (pair for pair in (tokens if isinstance(tokens, list) else []) if isinstance(pair, list) and len(pair) == 2)
     alternatives = tuple(Token(*pair) for pair in pairs)
     return Reply(text, finish, prompt_tokens, generated_tokens, cached_tokens, alternatives, *text_tokens[:1])
