@@ -20,7 +20,7 @@ from servers import CHAT, COMPLETIONS, MODELS, TOKENIZE, ChatServer, Fault
 
 from mga.engines import client as client_module
 from mga.engines.client import ATTEMPTS, LONGEST_WAIT_S, Client
-from mga.engines.engine import Engine, Reply, Request, Token
+from mga.engines.engine import Engine, Reply, Request, Token, sound
 from mga.engines.journal import Journal
 from mga.engines.llamacpp.engine import LlamaCppEngine
 from mga.engines.scripted import ScriptedEngine
@@ -1020,7 +1020,7 @@ any_reply = st.builds(
     whole_numbers,
     whole_numbers,
     st.lists(any_token, max_size=3).map(tuple),
-)
+).map(sound)  # as the client hands them over
 
 
 @settings(max_examples=60, deadline=None)
