@@ -212,9 +212,12 @@ def batches_of(path: Path, table: pa.Table, columns: list[str] | None = None, **
         return list(parquet.batches(columns))
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+VIEW = pytest.param(
+    pa.string_view(), marks=pytest.mark.skipif(int(pa.__version__.split(".")[0]) < 21, reason="Arrow 21 writes views")
 )
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), VIEW, pa.dictionary(pa.int32(), pa.string())])
 def test_a_text_that_is_stored_once_for_many_rows_is_decoded_piece_by_piece(tmp_path: Path, kind: pa.DataType) -> None:
     texts = pa.array([f"{i} " + "x" * 60_000 for i in range(3)])
     column = pa.DictionaryArray.from_arrays(pa.array([i % 3 for i in range(600)], pa.int32()), texts)

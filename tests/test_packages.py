@@ -158,7 +158,7 @@ def test_help_needs_no_optional_package_fits_80_columns_and_is_not_cut(tmp_path:
     for words, (code, out, err) in zip(lines, without(OPTIONAL, lines, tmp_path), strict=True):
         assert (code, err) == (0, ""), words
         assert max(map(len, out.splitlines())) <= 80, words
-        assert [line for line in out.splitlines()[1:] if line.endswith("...")] == [], words
+        assert [line for line in out.splitlines()[1:] if re.search(r"[a-z,]\.\.\.$", line)] == [], words
         assert "\x1b" not in out, words
 
 
@@ -251,7 +251,9 @@ def test_the_extra_that_is_named_brings_the_packages_that_are_asked_for() -> Non
         assert module in modules_of([f"mga[{extra}]"])
 
 
-def test_all_that_is_missing_is_named_in_one_sentence() -> None:
+def test_all_that_is_missing_is_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_a").mkdir()  # a folder of data, no package
+    monkeypatch.syspath_prepend(tmp_path)
     require("mga x", "corpus", "json", "pyarrow")
     with pytest.raises(InputError, match=r"^mga x needs no_a, no_b and no_c: pip install 'mga\[lab,corpus\]'\.$"):
         require("mga x", "lab,corpus", "json", "no_a", "no_b", "no_c")

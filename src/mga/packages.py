@@ -18,8 +18,12 @@ STORES = {
 
 
 def missing(*modules: str) -> list[str]:
-    """Those of the top-level modules that are not installed. Imports none of them."""
-    return [name for name in modules if find_spec(name) is None]
+    """Those of the top-level modules that are not installed. Imports none of them.
+
+    A folder of that name without code, such as `datasets/` where `python -m mga` is called, is no package.
+    """
+    specs = {name: find_spec(name) for name in modules}
+    return [name for name, spec in specs.items() if spec is None or spec.origin is None]
 
 
 def require(what: str, extra: str, *modules: str) -> None:
