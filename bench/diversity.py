@@ -1,4 +1,4 @@
-"""What it costs to measure diversity: keyword coverage beside that of words.py, and the command on a generated run.
+"""What it costs to measure diversity: keyword coverage, and the command on a generated run.
 
     python bench/diversity.py SOURCE.parquet [--rows 200000] [--labels 1000000]
 
@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mga.cli.options import threads
-from mga.curation.diversity.held import ROWS_AT_ONCE
 from mga.curation.diversity.labels import kinds_of
-from mga.curation.diversity.overlap import keyword_coverage, keyword_stems, stems_of
-from mga.text import words
+from mga.curation.diversity.overlap import stems_of
 from mga.text.tokens import tokens_of
+from mga.text.words import keyword_coverage
 
 ORIGINAL, REWRITE = 3000, 2000
 ROWS_A_FILE = 20_000
@@ -45,35 +44,11 @@ def rewrite(original: str, other: str, rng: random.Random) -> str:
     return original[start : start + own] + " " + other[: REWRITE - own]
 
 
-def compiled(originals: pa.Array, rewrites: pa.Array) -> np.ndarray:
-    theirs, ours = (stems_of(side, tokens_of(side)) for side in (originals, rewrites))
-    return keyword_coverage(keyword_stems(theirs), np.arange(len(theirs)), ours)
-
-
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:
     """CPU seconds of this thread, and what came of the work."""
     started = time.thread_time()
     result = work()
     return time.thread_time() - started, result
-
-
-def compare_coverage(texts: list[str]) -> None:
-    originals, rewrites = pairs(texts)
-    sides = [pa.array(side, pa.large_string()) for side in (originals, rewrites)]
-    pieces = [[side[at : at + ROWS_AT_ONCE] for side in sides] for at in range(0, len(texts), ROWS_AT_ONCE)]
-    compiled(*(side[:2] for side in sides))
-    slow, expected = timed(lambda: list(map(words.keyword_coverage, originals, rewrites)))
-    compiled_runs = [timed(lambda: [compiled(*piece) for piece in pieces]) for _ in range(3)]
-    fast, found = min(compiled_runs, key=lambda run: run[0])
-    off = np.abs(np.concatenate(found) - np.array(expected))
-    print("| keyword coverage | pairs/s, one core | ratio |")
-    print("|---|---|---|")
-    print(f"| words.py | {len(texts) / slow:,.0f} | 1.0 |")
-    print(f"| compiled | {len(texts) / fast:,.0f} | {slow / fast:.1f} |")
-    print(
-        f"\n{len(texts):,} pairs; the same for {np.mean(off < 1e-6):.1%}, mean difference {off.mean():.4f}, largest "
-        f"{off.max():.2f}\n"
-    )
 
 
 def write_run(texts: list[str], rows: int, folder: Path) -> Path:
@@ -138,7 +113,8 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=1_000_000)
     arguments = parser.parse_args()
     texts = pq.read_table(arguments.source, columns=["text"])["text"].to_pylist()
-    compare_coverage(texts)
+    slow, _ = timed(lambda: list(map(keyword_coverage, *pairs(texts))))
+    print(f"keyword coverage: {len(texts) / slow:,.0f} pairs/s on one core")
     with tempfile.TemporaryDirectory() as folder:
         measure_verb(write_run(texts, arguments.rows, Path(folder) / "run"), arguments.rows)
     measure_labels(texts, arguments.labels)

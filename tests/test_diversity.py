@@ -21,8 +21,6 @@ from mga.curation.diversity import held
 from mga.curation.diversity.labels import Kinds, kinds_of
 from mga.curation.diversity.measures import measure
 from mga.curation.diversity.overlap import (
-    keyword_coverage,
-    keyword_stems,
     new_share,
     shared_grams,
     stems_of,
@@ -148,11 +146,6 @@ def array(*texts: str) -> pa.Array:
     return pa.array(texts, pa.large_string())
 
 
-def coverage(original: str, rewrite: str) -> float:
-    originals, rewrites = (stems_of(array(text), tokens_of(array(text))) for text in (original, rewrite))
-    return float(keyword_coverage(keyword_stems(originals), np.zeros(1, np.int64), rewrites)[0])
-
-
 def new(original: str, rewrite: str, n: int) -> float:
     grams = [ngrams_of(tokens_of(array(text)), n) for text in (original, rewrite)]
     return float(new_share(grams[0], np.zeros(1, np.int64), grams[1])[0])
@@ -163,29 +156,16 @@ def kinds(labels: list[str], ordinary: list[str] | None = None) -> Kinds:
     return kinds_of(labels, np.ones(len(labels), np.int64), stems_of(texts, tokens_of(texts)))
 
 
-@pytest.mark.parametrize(
-    ("original", "rewrite"),
-    [
-        ("The harvest filled ninety barrels; the cider press ran.", "They harvested and pressed barrels of cider."),
-        ("蜜蜂住在蜂箱里，春天采花蜜，秋天储存食物。", "春天一到，蜜蜂就离开蜂箱去采花蜜。"),
-        ("蜂", "蜂"),
-        ("Bienen über 1234 Bäume, täglich", "TÄGLICH über Bienen"),
-        ("मधुमक्खियाँ छत्ते में रहती हैं", "उनका घर छत्ते में होता है"),
-        ("12 34", "anything"),
-        ("", "anything"),
-        ("something", ""),
-    ],
-)
-def test_keyword_coverage_is_that_of_words(original: str, rewrite: str) -> None:
-    assert coverage(original, rewrite) == pytest.approx(words.keyword_coverage(original, rewrite), abs=1e-6)
-
-
-def test_keyword_coverage_is_that_of_words_on_long_texts() -> None:
-    rng = random.Random(1)
-    for _ in range(20):
-        lexicon = [word(rng) for _ in range(80)]
-        original, rewrite = prose(rng, 400, lexicon), prose(rng, 90, lexicon)
-        assert coverage(original, rewrite) == pytest.approx(words.keyword_coverage(original, rewrite), abs=1e-6)
+def test_keyword_coverage_is_that_of_words_on_an_even_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    originals = array("The harvest filled ninety barrels; the cider press ran.", "蜜蜂住在蜂箱里，春天采花蜜。")
+    rewrites = array("They harvested barrels of cider.", "春天一到，蜜蜂就去采花蜜。", "No original.", "Frost fell.")
+    of, known = np.array([0, 1, 0, 0]), np.array([True, True, False, True])
+    found = held._coverage(rewrites, originals, of, known)
+    expected = [words.keyword_coverage(originals[int(of[i])].as_py(), rewrites[i].as_py()) for i in (0, 1, 3)]
+    assert found[[0, 1, 3]].tolist() == pytest.approx(expected)
+    assert np.isnan(found[2])
+    monkeypatch.setattr(held, "COVERAGE_ROWS", 2)
+    assert np.isnan(held._coverage(rewrites, originals, of, known)).tolist() == [False, True, True, False]
 
 
 def test_new_ngrams_are_those_the_original_lacks() -> None:

@@ -6,16 +6,23 @@ usual stand-in for words in language-independent retrieval; all others into runs
 
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
 from unicodedata import normalize
 
 import regex
 
+from mga.text.stopwords import CHINESE_FUNCTION, STOPWORDS
+
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _RUN = regex.compile(rf"[{_UNSPACED}\p{{M}}]*[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|[\w--[{_UNSPACED}]]+", regex.V1)
 _ASCII_RUN = re.compile(r"\w+", re.ASCII)
 _UNSPACED_START = regex.compile(rf"\p{{M}}*[{_UNSPACED}]")
+_UNSPACED_ALPHABET = regex.compile(r"\p{M}*[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+_HANGUL = regex.compile(r"\p{Hangul}")
+_HIRAGANA_ALONE = regex.compile(r"[\p{Hiragana}\u30fc]+")
+_SEMITIC = regex.compile(r"[\p{Hebrew}\p{Arabic}]")
+_PROCLITICS = regex.compile("[ושכ]?[הבלמכ]ה?|ו|[وف]?(?:[بك]?ال|لل)|و")
 _LETTER = regex.compile(r"\p{L}|\p{N}")
 _SENTENCE_END = regex.compile(r"[.!?…][\"'”’)\]]{0,2}\s+|[。！？।॥؟]\s*")
 # Every rule of cleaning looks at the same few texts, the document's once for each of its rewrites.
@@ -68,54 +75,99 @@ def sentences(text: str) -> list[str]:
 
 @lru_cache(_TEXTS_REMEMBERED)
 def keywords(text: str, limit: int = 30) -> tuple[str, ...]:
-    """The words that carry a text, best first, without word lists for any language.
+    """The words that carry a text, best first, each in the first form that it has there.
 
-    A word counts occurrences × (length − 3): frequent function words are short in every language
-    (Zipf's law of abbreviation), so length stands in for inverse document frequency. Character pairs of
-    unspaced scripts weigh as words of length 5. Ties fall to the earlier word.
+    A word counts the occurrences of its stem × (length − 3): frequent function words are short in every language
+    (Zipf's law of abbreviation), so length stands in for inverse document frequency; longer ones are left out by
+    lists (`stopwords`). Scripts in which length says little count 2: Hangul, and pieces of scripts without spaces.
+    Ties fall to the earlier word.
     """
-    counts = Counter(_words(text))
-    weight = {
-        word: count * (2 if not word.isascii() and _UNSPACED_START.match(word) else len(word) - 3)
-        for word, count in counts.items()
-        if not word.isdigit()
-    }
-    ranked = sorted((w for w in weight if weight[w] > 0), key=lambda w: -weight[w])
-    return tuple(ranked[:limit])
+    first: dict[str, str] = {}
+    weights: Counter[str] = Counter()
+    for _, _, word in _pieces(normalize("NFC", text)):
+        if weight := _weight(word):
+            key = stem(word)
+            first.setdefault(key, word)
+            weights[key] += weight
+    ranked = sorted(first, key=lambda key: -weights[key])
+    return tuple(first[key] for key in ranked[:limit])
 
 
 def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
     """Share of the original's keywords that the rewrite uses, 0–1; 1.0 when the original has none.
 
-    A keyword of six letters or more is found by its first five, so that inflected forms count
-    ("harvest", "harvested").
+    A keyword is found by its stem, so that inflected forms count ("harvest", "harvested").
     """
     wanted = keywords(original, limit)
     if not wanted:
         return 1.0
-    stems = {stem(word) for word in set(_words(rewrite))}
+    stems = _stems(rewrite)
     return sum(stem(word) in stems for word in wanted) / len(wanted)
 
 
+@lru_cache(_TEXTS_REMEMBERED)
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(stem(word) for _, _, word in _pieces(normalize("NFC", text)))
+
+
 def stem(word: str) -> str:
-    """What is compared of a word: all of it, or of six letters and more the first five."""
+    """What is compared of a word, so that its forms meet: of Hangul the first two syllables (particles and endings
+    follow), of Hebrew and Arabic three letters without the article and the prepositions written together with it, of
+    other alphabets the first five letters of words of six and more."""
+    if len(word) < 3 or word.isascii():
+        return word[:5] if len(word) >= 6 else word
+    if _HANGUL.match(word):
+        return word[:2]
+    if _UNSPACED_START.match(word):
+        return word
+    if _SEMITIC.match(word):
+        return _without_proclitics(word)[:3]
     return word[:5] if len(word) >= 6 else word
+
+
+def _without_proclitics(word: str) -> str:
+    """A Hebrew or Arabic word without what is written together before it. Three letters stay, and four behind a
+    letter that may as well be the word's own."""
+    match = _PROCLITICS.match(word)
+    stays = 4 if match and match.group()[-1] in "ובלמכو" else 3
+    return word[match.end() :] if match and len(word) - match.end() >= stays else word
+
+
+def _weight(word: str) -> int:
+    """What an occurrence counts as a keyword; 0 for numbers, function words and what is too short."""
+    if word.isdigit() or word in STOPWORDS:
+        return 0
+    if not word.isascii():
+        if _HANGUL.match(word):
+            return 0 if len(word) < 2 or word[:2] in STOPWORDS else 2
+        if _UNSPACED_START.match(word):
+            return 0 if _HIRAGANA_ALONE.fullmatch(word) or not CHINESE_FUNCTION.isdisjoint(word) else 2
+        if _SEMITIC.match(word):
+            word = _without_proclitics(word)
+            return 0 if word in STOPWORDS else max(0, len(word) - 2)
+    return max(0, len(word) - 3)
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and case-folded form of what can be a keyword. Of scripts without spaces all runs of two characters,
+    and of those that are alphabets (Thai, Lao, Khmer, Burmese), where two say nothing, of four."""
+    for run in _RUN.finditer(text):
+        start, end = run.span()
+        if end - start < 2 or not _UNSPACED_START.match(run.group()):
+            yield start, end, normalize("NFC", run.group().casefold())
+            continue
+        length = 4 if _UNSPACED_ALPHABET.match(run.group()) else 2
+        for at in range(start, max(end - length, start) + 1):
+            stop = min(at + length, end)
+            yield at, stop, normalize("NFC", text[at:stop].casefold())
 
 
 def spans(text: str, wanted: Container[str]) -> list[tuple[int, int, str]]:
     """Where words whose stem is wanted stand in a text: start, end and stem, in order and without overlaps."""
     found: list[tuple[int, int, str]] = []
-    for run in _RUN.finditer(text):
-        if not _UNSPACED_START.match(run.group()) or run.end() - run.start() < 2:
-            if (whole := stem(normalize("NFC", run.group().casefold()))) in wanted:
-                found.append((run.start(), run.end(), whole))
-            continue
-        at = run.start()
-        while at < run.end() - 1:
-            if (pair := normalize("NFC", text[at : at + 2].casefold())) in wanted:
-                found.append((at, at + 2, pair))
-                at += 1
-            at += 1
+    for start, end, word in _pieces(text):
+        if (not found or start >= found[-1][1]) and (key := stem(word)) in wanted:
+            found.append((start, end, key))
     return found
 
 

@@ -17,13 +17,16 @@ import pyarrow.compute as pc
 from numba import njit
 from numpy.typing import NDArray
 
-from mga.curation.diversity.overlap import keyword_coverage, keyword_stems, new_share, stems_of, token_estimates
+from mga.curation.diversity.overlap import new_share, token_estimates
 from mga.curation.diversity.spread import HLL_REGISTERS, gram_registers
 from mga.data.corpus_files import Batch, Corpus, is_parquet, ordered
 from mga.data.documents import InputFile
 from mga.errors import InputError
 from mga.text.tokens import Tokens, mixed, ngrams_of, string_buffers, tokens_of
+from mga.text.words import keyword_coverage
 
+COVERAGE_ROWS = 256
+"""Of a piece of the corpus; keywords are found in Python, all else is compiled."""
 ROWS = 1_000_000
 ORIGINALS = 2_000
 SIBLINGS = 10
@@ -333,11 +336,23 @@ def _compare(
     figures["original"] = np.where(known, _hashed(different, np.uint64(0))[of], 0)
     figures["original_words"] = np.where(known, np.diff(theirs.offsets)[of], 0)
     ratio = token_estimates(texts) / token_estimates(different)[of]
-    coverage = keyword_coverage(keyword_stems(stems_of(different, theirs)), of, stems_of(texts, tokens))
-    figures["length_ratio"], figures["coverage"] = np.where(known, ratio, np.nan), np.where(known, coverage, np.nan)
+    figures["length_ratio"] = np.where(known, ratio, np.nan)
+    figures["coverage"] = _coverage(texts, different, of, known)
     for n in NEW_GRAMS:
         share = new_share(ngrams_of(theirs, n), of, ngrams_of(tokens, n))
         figures[f"new_{n}"] = np.where(known, share, np.nan)
+
+
+def _coverage(
+    texts: pa.Array, originals: pa.Array, of: NDArray[np.int64], known: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Keyword coverage of COVERAGE_ROWS rows spread evenly over those that have an original; NaN elsewhere."""
+    coverage = np.full(len(texts), np.nan, np.float32)
+    rows = np.flatnonzero(known)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(COVERAGE_ROWS, len(rows))).astype(np.int64))
+    for row in rows[chosen].tolist():
+        coverage[row] = keyword_coverage(originals[int(of[row])].as_py(), texts[row].as_py())
+    return coverage
 
 
 def _register(tokens: Tokens, levels: NDArray[np.int64], registers: NDArray[np.uint8]) -> None:

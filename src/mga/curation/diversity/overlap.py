@@ -1,7 +1,7 @@
 """What two texts have in common, for many pairs of texts at once: compiled.
 
-The measures are those of `words.py`: keyword coverage, and the share of word n-grams that are new. They differ from it
-in what a letter is: here accents and width make no difference (`tokens.folding`), and "_" ends a word.
+The share of word n-grams that are new is that of `words.py` but for what a letter is: here accents and width make no
+difference (`tokens.folding`), and "_" ends a word.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mga.text.tokens import ALONE, IGNORED, Tokens, folding, mixed, string_buffers
-
-KEYWORDS = 30
-"""As many as `words.keywords` takes."""
 
 _STEM_LETTERS = 5
 _LIGHT_BYTES = 3  # a word of three letters is its own stem, and no keyword
@@ -60,28 +57,6 @@ def stems_of(texts: pa.Array, tokens: Tokens) -> Stems:
         found,
     )
     return Stems(words[:count], stems[:count], weights[:count], found)
-
-
-def keyword_stems(originals: Stems, limit: int = KEYWORDS) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Stems of the keywords of each text, best first (uint64, texts × limit), and how many it has (int64).
-
-    As in `words.keywords`: a word counts occurrences × (letters − 3), ties fall to the earlier word.
-    """
-    keys = np.zeros((len(originals), limit), np.uint64)
-    counts = np.zeros(len(originals), np.int64)
-    table = np.empty((_table_size(originals.offsets), 3), np.int32)
-    _keywords(originals.words, originals.stems, originals.weights, originals.offsets, table, keys, counts)
-    return keys, counts
-
-
-def keyword_coverage(
-    keywords: tuple[NDArray[np.uint64], NDArray[np.int64]], of: NDArray[np.int64], rewrites: Stems
-) -> NDArray[np.float32]:
-    """Share of the keywords of original `of[i]` that rewrite i uses (float32, 0–1); 1 where the original has none."""
-    coverage = np.empty(len(rewrites), np.float32)
-    size = _table_size(rewrites.offsets)
-    _coverage(*keywords, of, rewrites.stems, rewrites.offsets, np.empty((size, 2), np.uint64), coverage)
-    return coverage
 
 
 def new_share(
@@ -195,42 +170,6 @@ def _stems(
     return count
 
 
-@njit(nogil=True, cache=True)
-def _keywords(words: Any, stems: Any, weights: Any, offsets: Any, table: Any, keys: Any, counts: Any) -> None:
-    mask = np.uint64(len(table) - 1)
-    limit = keys.shape[1]
-    best = np.empty(limit, np.int64)
-    distinct = np.empty(len(table), np.int64)
-    table[:, 2] = -1  # columns: first occurrence, occurrences, the text that it is of
-    for text in range(len(offsets) - 1):
-        different = 0
-        for at in range(offsets[text], offsets[text + 1]):
-            if weights[at] <= 0:
-                continue
-            place = words[at] & mask
-            while table[place, 2] == text and words[table[place, 0]] != words[at]:
-                place = (place + np.uint64(1)) & mask
-            if table[place, 2] != text:
-                table[place, 0], table[place, 1], table[place, 2] = at, 0, text
-                distinct[different] = place
-                different += 1
-            table[place, 1] += 1
-        kept = 0
-        for k in range(different):
-            place = distinct[k]
-            first = table[place, 0]
-            weight = table[place, 1] * weights[first]
-            if kept == limit and weight <= best[limit - 1]:
-                continue
-            rank = kept if kept < limit else limit - 1
-            while rank > 0 and best[rank - 1] < weight:
-                best[rank], keys[text, rank] = best[rank - 1], keys[text, rank - 1]
-                rank -= 1
-            best[rank], keys[text, rank] = weight, stems[first]
-            kept = min(kept + 1, limit)
-        counts[text] = kept
-
-
 @njit(nogil=True, cache=True, inline="always")
 def _put(table: Any, mask: Any, owner: Any, value: Any) -> None:
     """Add a value to the owner's set. A place is taken when its second column names the owner."""
@@ -248,24 +187,6 @@ def _has(table: Any, mask: Any, owner: Any, value: Any) -> bool:
             return True
         place = (place + np.uint64(1)) & mask
     return False
-
-
-@njit(nogil=True, cache=True)
-def _coverage(keys: Any, counts: Any, of: Any, stems: Any, offsets: Any, table: Any, coverage: Any) -> None:
-    mask = np.uint64(len(table) - 1)
-    table[:, 1] = 0
-    for row in range(len(of)):
-        original = of[row]
-        owner = np.uint64(row + 1)
-        if counts[original] == 0:
-            coverage[row] = 1
-            continue
-        for at in range(offsets[row], offsets[row + 1]):
-            _put(table, mask, owner, stems[at])
-        found = 0
-        for k in range(counts[original]):
-            found += _has(table, mask, owner, keys[original, k])
-        coverage[row] = found / counts[original]
 
 
 @njit(nogil=True, cache=True)
