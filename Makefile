@@ -9,7 +9,7 @@ PIP := --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 VLLM := .venv-vllm
 
-.PHONY: help demo test test-random test-install test-floors test-torch test-servers test-browser test-readers test-slurm chaos check format install clean report-assets \
+.PHONY: help demo test test-random test-install test-floors test-torch test-servers test-browser test-readers test-slurm chaos replies check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
 	bench-judge bench-prompts bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
 
@@ -26,6 +26,7 @@ help:
 	@echo "make report-assets bundle the charts' library again (needs Node); nothing changes unless tools/plot did"
 	@echo "make test-slurm   runs on a real Slurm cluster of this one host (as root; installs slurm-wlm and munge by apt)"
 	@echo "make chaos        200 runs through faults of all kinds, each compared with an undisturbed one (ROUNDS=200, SEED=0)"
+	@echo "make replies      every odd form of reply through mga expand: kept, dropped, failed (ARGS='--server FILE.py')"
 	@echo "make test-readers packed data opened by datatrove's and megatron-core's own readers (.venv-readers, with torch)"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
@@ -125,6 +126,9 @@ ROUNDS ?= 200
 SEED ?= 0
 chaos: install
 	$(BIN)/python tests/chaos/campaign.py --rounds $(ROUNDS) --seed $(SEED)
+
+replies: install
+	$(BIN)/python tests/replies.py $(ARGS)
 
 test-readers: install .venv-readers/.installed
 	MGA_TEST_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/pytest -m readers

@@ -35,14 +35,22 @@ import regex
 WITHIN_S = 60.0
 SHORT_WAIT_S = 0.02
 MARKS = regex.compile(
-    r"</?[\w:|｜▁]*(?:think|reason|thought)\w*>|<[|｜][^>]{1,40}[|｜]?>|\[/?(?:INST|THINK)\]|</?document"
+    r"</?[\w:|｜▁]*(?:think|reason|thought)\w*>|<[|｜][^>]{1,40}[|｜]?>|\[/?(?:INST|THINK)\]|</?document|[\x00-\x08\x1b]"
 )
 DOCUMENT = (
     "The lighthouse at Corran Point was lit for the first time in October 1874. Its keeper, Agnes Bell, wound the "
     "clockwork every four hours and wrote the weather into a ledger. Ships carrying slate from the quarries passed "
     "within two hundred metres of the rocks. In the winter of 1881 the lens cracked in the frost, and for nine nights "
     "she burned barrels of tar on the gallery instead. No vessel was lost. The ledger lies today in the museum of the "
-    "harbour town, open at the page of the second of January."
+    "harbour town, open at the page of the second of January. Children are taken to see it in spring, when the "
+    "boats are painted. A teacher reads the entry aloud: wind from the north, sea very high, tar enough for three "
+    "more nights, two barrels borrowed from the cooper, who wants them back. Then she asks what else could have "
+    "been burned. The children say driftwood, furniture, the door of the store, and one of them always says the "
+    "ledger. The lamp itself was replaced in 1903 by a burner for paraffin vapour, and in 1961 by an electric bulb "
+    "no larger than an apple, which a clock in another town switches on and off. The gallery is closed, since its "
+    "rail has rusted through. From the road one can still see the dark marks on the stone where the tar ran down, "
+    "nine of them, one beside the other, and below them a bench with the name of the keeper and the number of ships "
+    "that passed."
 )
 # Waits between attempts and for silence, as in the tests of faults; everything else is the command as it is.
 IMPATIENT = """
@@ -53,7 +61,7 @@ client._backoff = lambda state: {wait}
 client.LONGEST_WAIT_S = {wait}
 endpoint.SILENCE_TIMEOUT_S = 2.0
 endpoint.WHOLE_ANSWER_S = 6.0
-from mga.cli import main
+from mga.cli.main import main
 main()
 """
 
@@ -97,7 +105,7 @@ def expand(mode: str, engine: str, folder: Path, options: Sequence[str] = (), *,
     """Run the command against a server, and look at what it has left."""
     given, run = folder / "in.jsonl", folder / "run"
     given.write_text(json.dumps({"id": "lighthouse", "text": DOCUMENT}) + "\n", encoding="utf-8")
-    start = ["-m", "mga.cli"] if patient else ["-c", IMPATIENT.format(wait=SHORT_WAIT_S)]
+    start = ["-m", "mga"] if patient else ["-c", IMPATIENT.format(wait=SHORT_WAIT_S)]
     command = [sys.executable, *start, "expand", str(given), "--out", str(run), "--engine", engine, *options]
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:

@@ -34,6 +34,7 @@ class Asked:
     path: str
     body: dict[str, Any]
     headers: Mapping[str, str]
+    query: str = ""
 
 
 class ChatServer:
@@ -58,6 +59,8 @@ class ChatServer:
         self.authorization: str | None = None  # the Authorization header that is wanted
         self.files: dict[str, bytes] = {}  # served at other paths
         self.fault_for: Callable[[dict[str, Any]], Fault | None] = lambda body: None
+        # An answer as it would be, changed: another one, a fault, or None where it stays.
+        self.change: Callable[[dict[str, Any], dict[str, Any]], Any] = lambda asked, given: None
         self.asked: list[Asked] = []
         self.port = port
         self._faults: dict[str, deque[Fault]] = {}
@@ -114,7 +117,7 @@ class ChatServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = orjson.loads(raw) if raw else {}
-        self.asked.append(Asked(request.path, body, dict(request.headers)))
+        self.asked.append(Asked(request.path, body, dict(request.headers), request.query_string))
         given = request.headers.get("Authorization")
         if self.authorization is not None and given != self.authorization:
             return await status(401, f"Incorrect API key provided: {given}")(request, self)
@@ -131,7 +134,11 @@ class ChatServer:
             if fault is not None:
                 return await fault(request, self)
             try:
-                return web.json_response(await self._chat(body))
+                given = await self._chat(body)
+                changed = self.change(body, given)
+                if callable(changed):
+                    return await changed(request, self)  # type: ignore[no-any-return]
+                return web.json_response(given if changed is None else changed)
             except InputError as refusal:
                 return await status(400, str(refusal))(request, self)
         if request.path in self.files:
@@ -177,7 +184,7 @@ class ChatServer:
         schema = schema if self.obeys_schemas else None
         if schema and "yes" in schema["properties"]:  # what a client tries out
             return Reply('{"yes": "yes"}', "stop", 10, 5)
-        limit = body["max_tokens"]
+        limit = body.get("max_tokens") or body["max_completion_tokens"]
         logprobs = body.get("top_logprobs") or int(body.get("logprobs") or 0)
         request = Request(prompt, limit, body.get("seed", 0), _purpose(prompt), "", {}, schema, logprobs)
         reply = await self._engine.ask(request)
@@ -219,6 +226,15 @@ def answer(**fields: Any) -> Fault:
 def content(text: object, finish: object = "stop", **fields: Any) -> Fault:
     """A whole answer with this as its content."""
     return answer(choices=[{"index": 0, "message": {"content": text}, "finish_reason": finish}], **fields)
+
+
+def redirect(where: str, code: int = 307) -> Fault:
+    """A redirect to another place."""
+
+    async def fault(_request: web.Request, _server: ChatServer) -> web.StreamResponse:
+        return web.Response(status=code, headers={"Location": where})
+
+    return fault
 
 
 async def reset(request: web.Request, _server: ChatServer) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from model_folders import embedded_model, tiny_folder
 from servers import CHAT, COMPLETIONS, MODELS, TOKENIZE, ChatServer, Fault
 
+from mga.engine_uri import public_uri
 from mga.engines import client as client_module
 from mga.engines.client import ATTEMPTS, LONGEST_WAIT_S, Client
 from mga.engines.engine import Engine, Reply, Request, Token, sound
@@ -31,6 +32,7 @@ from mga.engines.transformers.engine import TransformersEngine
 from mga.errors import InputError, MgaError, StopError, TryAgainError
 from mga.records import Usage
 from mga.text.chat_tokens import without_thoughts
+from mga.text.words import estimate_tokens
 
 T = TypeVar("T")
 
@@ -1060,3 +1062,154 @@ async def started_and_refused(endpoint: Endpoint) -> Reply:
         return await endpoint.ask(ASK)
     finally:
         await endpoint.close()
+
+
+# ── addresses, headers, secrets ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_azures_address_keeps_its_query_and_sends_the_key_in_its_header(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGA_API_KEY", KEY)
+    address = f"{server.url}/chat/completions?api-version=2024-10-21"
+    engine = Endpoint(address, "tiny")
+    assert run(started(engine, ASK)).text
+    assert {asked.query for asked in server.asked} == {"api-version=2024-10-21"}
+    assert {asked.headers.get("api-key") for asked in server.asked} == {KEY}
+    assert not any("Authorization" in asked.headers for asked in server.asked)
+    assert public_uri(f"{address}#tiny") == f"{address}#tiny"
+
+
+def test_a_key_in_the_query_is_sent_and_never_shown(server: ChatServer) -> None:
+    server.then(*[servers.status(400, f"bad key={KEY}")] * 9)
+    with pytest.raises(StopError) as caught:
+        run(started(Endpoint(f"{server.url}?key={KEY}", "tiny"), ASK))
+    assert server.asked[0].query == f"key={KEY}"
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_headers_come_from_the_environment_and_the_settings(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGA_HEADERS", "X-Team: blue\nX-Token: secret-of-the-gateway\n")
+    run(started(Endpoint(server.url, "tiny", headers={"X-Title": "harbour"}), ASK))
+    for asked in server.asked:
+        sent = [asked.headers.get(name) for name in ("X-Team", "X-Token", "X-Title")]
+        assert sent == ["blue", "secret-of-the-gateway", "harbour"]
+    server.then(*[servers.status(400, "no secret-of-the-gateway here")] * 9)
+    with pytest.raises(StopError) as caught:
+        run(started(Endpoint(server.url, "tiny"), ASK))
+    assert "secret-of" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["no colon purple", "X Team: purple", ": purple", "X-Team: purple\x07", "X-Tëam: purple"]
+)
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGA_HEADERS", line)
+    with pytest.raises(InputError, match="MGA_HEADERS") as caught:
+        Endpoint("http://127.0.0.1:1/v1", "tiny")
+    assert "purple" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"Incorrect API key provided: {KEY[:20]}****",
+        f"Incorrect API key provided: {KEY[:4]}{'*' * 20}{KEY[-4:]}.",
+        f"Incorrect API key provided: {KEY[:3]}…{KEY[-4:]}",
+        f"key {KEY[8:19]} is not known",
+        f"token ends with {KEY[-10:]}",
+        f"Authorization: Bearer {KEY}",
+    ],
+)
+def test_a_part_of_the_key_is_masked_too(server: ChatServer, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGA_API_KEY", KEY)
+    with pytest.raises(InputError) as caught:
+        ask_after_start(server, servers.status(400, said))
+    shown = str(caught.value)
+    assert "…" in shown
+    assert not [KEY[i : i + 4] for i in range(len(KEY) - 3) if KEY[i : i + 4] in shown]
+
+
+def test_what_a_server_says_holds_nothing_that_a_terminal_obeys(server: ChatServer) -> None:
+    with pytest.raises(InputError) as caught:
+        ask_after_start(server, servers.status(400, "\x1b[31mred\x1b]0;owned\x07 \u202eback"))
+    assert all(character.isprintable() for character in str(caught.value))
+
+
+def test_a_redirect_to_another_host_is_named_and_gets_neither_key_nor_text(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGA_API_KEY", KEY)
+    with ChatServer() as other:
+        there = other.url.replace("127.0.0.1", "127.0.0.2")
+        with pytest.raises(StopError, match=there):
+            ask_after_start(server, servers.redirect(there + "/chat/completions"))
+        with pytest.raises(StopError, match=other.url):  # another port is another server
+            ask_after_start(server, servers.redirect(other.url + "/chat/completions"))
+        assert other.asked == []
+
+
+def test_a_redirect_within_the_host_is_followed_with_the_same_body(server: ChatServer) -> None:
+    reply = ask_after_start(server, servers.redirect("/v1/chat/completions", 308))
+    assert "ferry" in reply.text
+    assert server.chats()[-1] == server.chats()[-2]
+
+
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "http://[::1", "", "ftp://127.0.0.1/x"])
+def test_a_redirect_to_nowhere_stops_with_a_sentence(server: ChatServer, where: str) -> None:
+    with pytest.raises(StopError, match="redirects to"):
+        ask_after_start(server, servers.redirect(where))
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ("Unsupported parameter: 'temperature'", {"temperature"}),
+        ("[{'loc': ['body', 'temperature'], 'msg': 'Extra inputs are not permitted'}]", {"temperature"}),
+        ("`temperature` must be strictly positive", {"temperature"}),
+    ],
+)
+def test_a_refused_field_is_left_out_for_good_and_said(server: ChatServer, words: str, sent: set[str]) -> None:
+    said: list[str] = []
+    refusal = servers.status(400, words)
+    server.fault_for = lambda body: refusal if sent & body.keys() else None
+    engine = Endpoint(server.url, "tiny", say=said.append)
+
+    async def twice(engine: Engine) -> None:
+        await engine.ask(ASK)
+        before = len(server.chats())
+        await engine.ask(replace(ASK, seed=8))
+        assert len(server.chats()) == before + 1
+
+    run(in_scene(Scene(engine), twice))
+    assert len(said) == 1
+    assert "without temperature" in said[0]
+
+
+def test_a_prompt_that_is_too_long_changes_no_features(server: ChatServer) -> None:
+    words = "'max_tokens' or 'max_completion_tokens' is too large: 512. The maximum context length is 4096 tokens."
+    with pytest.raises(InputError, match="too large"):
+        ask_after_start(server, servers.status(400, words))
+    assert not any("max_completion_tokens" in asked for asked in server.chats())
+
+
+def test_tokens_of_thoughts_are_no_tokens_of_the_text(server: ChatServer) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 300, "completion_tokens_details": {"reasoning_tokens": 250}}
+    fault = servers.answer(
+        choices=[{"message": {"content": "A text.", "reasoning": "Hm."}, "finish_reason": "stop"}], usage=usage
+    )
+    reply = ask_after_start(server, fault)
+    assert (reply.generated_tokens, reply.text_tokens) == (300, 50)
+    reply = ask_after_start(
+        server, servers.content(f"<think>{'x' * 283}</think>{'y' * 100}", usage={"completion_tokens": 40})
+    )
+    assert (reply.generated_tokens, reply.text_tokens) == (40, 10)
+    assert ask_after_start(server).text_tokens is None
+
+
+@pytest.mark.parametrize("count", ["abc", -7, 10**30, [1], 0, 1, 10**9, None, True, 5.5])
+def test_a_tokenizer_that_cannot_be_right_is_not_believed(server: ChatServer, count: object) -> None:
+    server.files[TOKENIZE] = orjson.dumps({"count": count, "tokens": 5}) if count != 10**30 else b'{"count": 1e30}'
+    assert count_twice(server) == [estimate_tokens("one two three")] * 2

@@ -4,6 +4,7 @@ Every field says what it does; the command line takes its help texts and default
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,6 +116,9 @@ class ExpandConfig(_Section):
     max_reply_tokens: int = Field(4096, ge=64, description="longest rewrite, in tokens")
     license: str | None = Field(None, description="licence of the documents, for the dataset card")
     concurrency: int | None = Field(None, ge=1, description="requests in flight (llamacpp: sequences); else found")
+    headers: dict[str, str] = Field(
+        {}, description="further headers of requests to an address; a value of $NAME is that of the environment"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of all drawing")
     shard_size: int = Field(1000, ge=1, description="input rows per shard; the first shards are smaller")
     pairing: PairSettings = PairSettings()
@@ -136,7 +140,18 @@ class ExpandConfig(_Section):
         values["input"] = [public_uri(given) for given in self.input]
         values["engine"] = public_uri(self.engine)
         values["judge_engine"] = self.judge_engine and public_uri(self.judge_engine)
+        values["headers"] = {name: value if value.startswith("$") else "…" for name, value in self.headers.items()}
         return values
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers with their values. Raises InputError for a variable that the environment lacks."""
+        sent = {}
+        for name, value in self.headers.items():
+            variable = value.removeprefix("$").strip("{}")
+            if value.startswith("$") and not (value := os.environ.get(variable, "").strip()):
+                raise InputError(f"The header {name} takes its value from {variable}, which is not set here.")
+            sent[name] = value
+        return sent
 
     def deciding(self) -> dict[str, Any]:
         """The settings that change results: a run with others of these is another run."""
@@ -146,7 +161,7 @@ class ExpandConfig(_Section):
         values["pairing"]["given"] = None
         if is_prompt_file(self.variant):
             values["variant"] = Path(self.variant).stem
-        for free in ("input", "concurrency", "license"):
+        for free in ("input", "concurrency", "license", "headers"):
             del values[free]
         return values
 

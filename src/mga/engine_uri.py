@@ -10,6 +10,7 @@ FORMS = (
 
 _MANAGED = ("vllm:", "sglang:")
 _ARGS = re.compile(r"([?&])args=[^&]*")
+_HARMLESS = re.compile(r"api-version=[\w.-]+")  # Azure's
 _ANOTHER_ADDRESS = re.compile(r",(?=https?://)")
 
 
@@ -37,7 +38,8 @@ def _public(uri: str) -> str:
     path = rest[end:]
     if scheme.endswith(("http", "https")):
         address, mark, fragment = path.partition("#")
-        path = address.partition("?")[0] + mark + fragment
+        root, question, query = address.partition("?")
+        path = root + (question + query if _HARMLESS.fullmatch(query) else "") + mark + fragment
     return f"{scheme}{slashes}{rest[:end].rpartition('@')[2]}{path}" if slashes else uri
 
 

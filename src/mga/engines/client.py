@@ -16,9 +16,11 @@ from mga.engines.places import Places
 from mga.errors import InputError, MgaError, StopError, TryAgainError, UnreachableError
 from mga.events import event
 from mga.records import Usage
+from mga.text.words import estimate_tokens
 
 ATTEMPTS = 8
 LONGEST_WAIT_S = 60.0
+SOON = 3  # attempts at the moment that a server names, where that is now
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -73,8 +75,13 @@ class Client:
         return reply
 
     async def count_tokens(self, text: str) -> int:
-        """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked."""
-        return await self._patiently(self.engine.count_tokens, text)
+        """Tokens of a text by the engine's count, waited for like a reply: counts decide what is asked. Estimated where
+        a living engine fails to count this text again and again."""
+        try:
+            return await self._patiently(self.engine.count_tokens, text)
+        except TryAgainError as error:
+            event("tokens estimated", logging.WARNING, model=self.engine.model, error=error_class(error))
+            return estimate_tokens(text)
 
     def servers(self) -> list[ServerState]:
         """Who answers, and how fast: the servers behind the engine, or the engine as the only one."""
@@ -164,7 +171,9 @@ _backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=LONGEST_WAIT_S, 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked_for = error.retry_after if isinstance(error, TryAgainError) else None
-    return _backoff(state) if asked_for is None else min(asked_for, 10 * LONGEST_WAIT_S)
+    if asked_for is None or (asked_for < 1 and state.attempt_number > SOON):  # at once, again and again, is no wait
+        return _backoff(state)
+    return min(max(asked_for, 0.0), 10 * LONGEST_WAIT_S)
 
 
 _retrying = tenacity.AsyncRetrying(

@@ -45,7 +45,7 @@ async def ask_all(
 
     Raises InputError and StopError with everything received kept.
     """
-    client = Client(choose_engine(uri, config.concurrency, logs, say))
+    client = Client(choose_engine(uri, config.concurrency, logs, say, config.sent_headers()))
     journal = Journal(journal_file)
     try:
         await client.engine.start()

@@ -378,12 +378,12 @@ class Run:
 
 def refuse_secrets(config: ExpandConfig) -> None:
     """Raise InputError when settings hold what may be a password, which workers elsewhere would need."""
-    for name in ("engine", "judge_engine", "input"):
+    for name in ("engine", "judge_engine", "input", "headers"):
         if config.public()[name] != config.model_dump(mode="json")[name]:
             raise InputError(
-                f"The {name.replace('_', '-')} has what may be a password or key (in its address, or in "
-                "args of its command), which workers elsewhere would need and no file may hold. Keys go "
-                "into MGA_API_KEY."
+                f"The {name.replace('_', '-')} has what may be a password or key (in its address, in "
+                "args of its command, or as a value), which workers elsewhere would need and no file may hold. Keys go "
+                'into MGA_API_KEY, values of headers into variables: X-Name = "$VARIABLE".'
             )
 
 

@@ -121,7 +121,8 @@ class Endpoint:
             self._headers["api-key"] = self._key
         elif self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
-        more = _headers_in_environment() | dict(headers or {})
+        given = [header(f"{name}: {value}", "The setting headers") for name, value in (headers or {}).items()]
+        more = _headers_in_environment() | dict(given)
         self._headers |= more
         credentials = self._headers.get("Authorization", "").partition(" ")[2]
         in_query = [value for name, value in query.items() if name != "api-version"]

@@ -137,7 +137,7 @@ async def open_clients(config: ExpandConfig, logs: Path, say: Callable[[str], No
     """The writing and the judging client, started; the same one twice when there is no other judge."""
 
     def open_client(uri: str, task: str) -> Client:
-        return Client(choose_engine(uri, config.concurrency, logs / task, say))
+        return Client(choose_engine(uri, config.concurrency, logs / task, say, config.sent_headers()))
 
     generator = open_client(config.engine, "generator")
     other = config.judge_engine
