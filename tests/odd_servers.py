@@ -127,6 +127,13 @@ def finished(reason: object) -> Change:
     return changed
 
 
+def whole_without_reason(given: dict[str, Any], purpose: str) -> Any:
+    """No reason to finish, and rewrites that end with a full stop."""
+    content = message(given)["content"] + ("." if purpose == "rewrite" else "")
+    given["choices"][0] |= {"message": {"content": content}, "finish_reason": None}
+    return given
+
+
 def pairs_as(change: Callable[[list[dict[str, str]]], str]) -> Change:
     def of(text: str) -> str:
         flat = json.loads(text)
@@ -246,7 +253,7 @@ MODES: dict[str, Mode] = {
     "finish_wild": Mode("a finish_reason that mga does not know", finished("wild"), 0, "unknown_finish"),
     "finish_object": Mode("a finish_reason that is no text", finished({"type": "x"}), 0, "unknown_finish"),
     "finish_null_cut": Mode("no finish_reason, and the text breaks off", finished(None), 0, "unknown_finish"),
-    "finish_null": Mode("no finish_reason, and the text ends", with_fields(choice={"finish_reason": None})),
+    "finish_null": Mode("no finish_reason, and the text ends", whole_without_reason),
     "finish_other_word": Mode(
         "another word for a whole reply, from the start",
         with_fields(choice={"finish_reason": "done"}),
