@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mga.cli.main import app
 from mga.cli.main import main as cli
 from mga.data.documents import find_files
 from mga.errors import InputError
@@ -349,6 +350,6 @@ def test_a_run_without_a_finished_shard_is_refused(
 
 
 def test_the_help_names_every_flag() -> None:
-    shown = CliRunner().invoke(cli.app, ["plan", "--help"], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(app, ["plan", "--help"], env={"COLUMNS": "200"}).output
     for flag in ("--measured", "--hours", "--gpus", "--tokens-per-second", "--gpu-lifetime", "--lease-seconds"):
         assert flag in shown
