@@ -17,6 +17,8 @@ from mga.errors import InputError
 from mga.study.compare import curves, differences, lower_is_better, reading
 from mga.study.settings import StudySettings, load_study
 
+pytestmark = pytest.mark.timeout(300)  # trains models, which a busy machine does slowly
+
 STUDY = """
 budget = "30K"
 sequence = 128
@@ -201,10 +203,10 @@ def test_a_study_that_was_killed_goes_on_to_its_end(whole: Path) -> None:
 def test_nothing_held_out_is_trained_on_and_strategies_share_it(whole: Path) -> None:
     from mga.packing.packed import open_packed
 
+    lines = (whole / "held-out" / "passages.jsonl").read_bytes().splitlines()
+    held = {orjson.loads(line)["id"] for line in lines}
+    assert len(held) > 4
     for seed in (0, 1):
-        lines = (whole / "held-out" / f"{seed}.jsonl").read_bytes().splitlines()
-        held = {orjson.loads(line)["id"] for line in lines}
-        assert len(held) > 4
         for strategy in ("repeat", "expand"):
             data = open_packed(whole / "packs" / f"{strategy}-{seed}")
             sources = {
@@ -212,6 +214,90 @@ def test_nothing_held_out_is_trained_on_and_strategies_share_it(whole: Path) -> 
             }
             assert sources and not sources & held
     assert read_json(whole / "packs" / "expand-0" / "pack.json")["counts"]["train"]["by_source"]["rewrites"] > 1000
+
+
+@pytest.mark.torch
+def test_seeds_vary_weights_and_order_and_nothing_that_is_asked(whole: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from mga.packing.packed import open_packed
+
+    runs = [f"{strategy}-micro-{seed}" for strategy in ("repeat", "expand") for seed in (0, 1)]
+    assert len({(whole / "evaluations" / run / "own" / "items.jsonl").read_bytes() for run in runs}) == 1
+    unique, validation, first = [], [], []
+    for seed in (0, 1):
+        pack = whole / "packs" / f"repeat-{seed}"
+        unique.append([share["unique"] for share in read_json(pack / "pack.json")["plan"].values()])
+        validation.append({path.name: path.read_bytes() for path in sorted(pack.glob("validation/*/*.bin"))})
+        first.append(open_packed(pack)[0].tolist())
+        held = [pq.read_table(path, columns=["id", "held_out"]).to_pylist() for path in pack.rglob("*.parquet")]
+        assert sum(row["held_out"] for rows in held for row in rows) > 8
+    assert unique[0] == unique[1]
+    assert validation[0] == validation[1]
+    assert first[0] != first[1]
+
+
+@pytest.mark.torch
+def test_a_curve_has_as_many_points_as_were_asked_for(whole: Path) -> None:
+    logs = [path.read_bytes().splitlines() for path in whole.glob("runs/*/log.jsonl")]
+    steps = [[row["step"] for row in map(orjson.loads, lines) if "validation" in row] for lines in logs]
+    assert steps == [[14, 28]] * 4
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3, 5, 7, 28, 100])
+@pytest.mark.parametrize("steps", [1, 2, 27, 28, 29])
+def test_no_curve_has_more_points_than_were_asked_for(folder: Path, tmp_path: Path, asked: int, steps: int) -> None:
+    (tmp_path / "study.toml").write_text(STUDY.replace("checkpoints = 2", f"checkpoints = {asked}"))
+    settings = load_study(tmp_path / "study.toml", {})
+    every = settings.pretraining(settings.runs()[0], folder, steps).checkpoints.every
+    assert every is not None
+    points = {step for step in range(1, steps + 1) if step % every == 0 or step == steps}
+    assert len(points) <= asked
+    assert len(points) == asked or every == 1 or steps / asked > every - 1
+
+
+REFUSED = [
+    ('budget = "30K"', 'budget = "500"', "less than one step: a step is 1.024K tokens, the budget 500"),
+    ('strategy = "expand"', 'strategy = "upsample"', "Strategy expand: upsample: mark the source"),
+    (
+        'strategy = "expand"',
+        'strategy = "weights"\nepochs = { good = 1, other = 0 }',
+        "Strategy expand: The sources add up",
+    ),
+    ("own = 16", "own = 6", "of the own texts have 72 words or more; continuations need 8"),
+    ("held_out = { share = 0.2 }", "", "No document is held out"),
+    ("own = 16", 'tasks = ["arc_easy"]\ndata = "nowhere"', "ai2_arc is not in nowhere"),
+    (
+        "hidden_size = 16\nintermediate_size = 32\nnum_hidden_layers = 1\nnum_attention_heads = 2\n",
+        'size = "3B"',
+        "size",
+    ),
+    ("batch_sequences = 8", "batch_sequences = 8\nmicro_batch = 3", "micro_batch = 3 does not divide"),
+    ("batch_sequences = 8", 'batch_sequences = 8\nattention = "flash_attention_2"', "needs a GPU and flash-attn"),
+    ("train:300", "nowhere.json", "There is no tokenizer nowhere.json"),
+    ('paths = "rewrites.jsonl"', 'paths = "rewrites.jsonl"\ntext_key = "words"', "'words'"),
+    ('paths = "rewrites.jsonl"', 'paths = "rewrites.jsonl"\nsource_key = "id"', "name no document of good by its id"),
+]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("old", "new", "said"), REFUSED)
+@pytest.mark.parametrize("how", [["--plan"], []])
+def test_what_can_be_known_is_said_before_anything_is_trained(
+    folder: Path, tmp_path: Path, old: str, new: str, said: str, how: list[str]
+) -> None:
+    from mga.cli.main import app
+
+    assert old in STUDY
+    (tmp_path / "study.toml").write_text(STUDY.replace(old, new))
+    places = [f"--source={name}={folder / name}.jsonl" for name in ("good", "other", "rewrites")]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, ["study", str(tmp_path / "study.toml"), "--out", str(out), "--workers=1", *places, *how]
+    )
+    assert isinstance(done.exception, InputError), (done.output, done.exception)
+    assert said in str(done.exception)
+    assert not out.exists()
 
 
 @pytest.mark.torch

@@ -33,6 +33,7 @@ def study(
     require("mga study", "train,evaluate", "numpy", "scipy", "tokenizers", "torch", "transformers")
     import os
     import sys
+    from tempfile import TemporaryDirectory
 
     from rich.console import Console
 
@@ -49,14 +50,21 @@ def study(
     if wrong := [name for name, path in places.items() if not path]:
         raise InputError(f"--source is NAME=PATH, not {wrong[0]!r}.")
     asked = load_study(settings, places)
+    from mga.study.carry import check
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    transformers.utils.logging.disable_progress_bar()
     if plan:
+        with TemporaryDirectory() as scratch:
+            check(asked, Path(scratch), threads(workers), say)
         Console().print(plan_table(asked, speed))
         return
     from mga.report.report import report
     from mga.study.carry import study as carry
 
-    transformers.utils.logging.disable_progress_bar()
-    record = carry(asked, out, only, threads(workers), lambda line: print(line, file=sys.stderr, flush=True))
+    record = carry(asked, out, only, threads(workers), say)
     console = Console()
     console.print(differences_table(record))
     for sentence in record["reading"]:

@@ -149,8 +149,9 @@ class _Opened:
 
     def _document(self, found: _Fields | Fault, row: int) -> Row:
         file, (text_key, id_key) = self._file, self._keys
-        fault = found if isinstance(found, Fault) else text_fault(found, text_key)
-        if fault is not None:
+        if isinstance(found, Fault):
+            return Problem(file.name, row, *found)
+        if fault := text_fault(found, text_key):
             return Problem(file.name, row, *fault)
         text = value_at(found, text_key)
         if not has_words(text):

@@ -3,14 +3,16 @@
 study.json          settings; with rows, curves, differences and their reading once anything is done
 tokenizer/          learned of the originals, where none is given
 packs/STRATEGY-SEED/       runs/STRATEGY-SIZE-SEED/       evaluations/STRATEGY-SIZE-SEED/
-held-out/SEED.jsonl held-out passages of the originals, to be continued
+held-out/passages.jsonl    held-out passages of the originals, to be continued
 """
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,20 +25,27 @@ from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.evaluation.evaluate import Settings as EvaluationSettings
 from mga.evaluation.evaluate import evaluate, score_of
+from mga.evaluation.harness import Harness
+from mga.evaluation.own_text import write_items
 from mga.evaluation.signals import SMOOTH
+from mga.evaluation.suites import chosen as benchmarks
+from mga.mixture.amounts import shown
 from mga.mixture.recipe import Recipe, Source
+from mga.packages import require
+from mga.packing.draw import Part, part_of
 from mga.packing.held_out import HeldOutSet, held_out_set, id_hash
-from mga.packing.pack import pack
+from mga.packing.pack import check as check_recipe
+from mga.packing.pack import divided, pack, salt
 from mga.packing.packed import open_packed
-from mga.packing.texts import batches_of, corpus_of, texts_of
+from mga.packing.texts import all_texts
+from mga.packing.tokenise import measure
 from mga.packing.tokenizer import Tokenizer, load_tokenizer
-from mga.pretrain.train import pretrain
+from mga.pretrain.model import llama_config
+from mga.pretrain.train import check_batches, pretrain, require_attention
 from mga.study.compare import curves, differences, reading
-from mga.study.settings import Run, StudySettings
+from mga.study.settings import Run, StudySettings, StudyStrategy
 
 Say = Callable[[str], None]
-OF_THE_BUDGET = 0.98
-"""Trained on: packing makes a few sequences more or less of each strategy, and all are to have equally many steps."""
 TOKENIZER_TEXT = 50_000_000
 """Characters that a tokenizer is learned of."""
 
@@ -51,6 +60,9 @@ def study(settings: StudySettings, out: Path, only: str, workers: int, say: Say)
     if not chosen:
         names = ", ".join(run.name for run in settings.runs()[:4])
         raise InputError(f"No training is called {only}; the first are {names}.")
+    is_new = not (out / "study.json").exists()
+    with TemporaryDirectory() as scratch:
+        check(settings, Path(scratch), workers, say, count=is_new)
     _begin(settings, out)
     tokenizer = _tokenizer(settings, out)
     for run in chosen:
@@ -61,6 +73,89 @@ def study(settings: StudySettings, out: Path, only: str, workers: int, say: Say)
         pretrain(_pretraining(settings, run, packed), out / "runs" / run.name, say)
         _evaluate(settings, run, tokenizer, out, say)
     return gather(settings, out)
+
+
+def check(settings: StudySettings, scratch: Path, workers: int, say: Say, count: bool = True) -> None:
+    """All that can be known of a study before its first training; `scratch` is a folder for what is made meanwhile.
+
+    Raises InputError for a package, file, column, size, benchmark or dataset that is not there, for held-out documents
+    that are unknown or too few, and, if texts are to be counted, for a strategy whose budget its texts do not fit.
+    """
+    steps = settings.steps
+    for size in settings.size:
+        config = settings.pretraining(Run(settings.strategy[0], size, settings.seeds[0]), scratch, max(steps, 1))
+        check_batches(config, 1)
+        require_attention(config)
+        llama_config(config.model, 1, settings.sequence)
+    for strategy in settings.strategy:
+        with _named(strategy):
+            check_recipe(settings.recipe(strategy, settings.seeds[0], settings.tokenizer))
+    if steps < 1:
+        raise InputError(
+            f"There is less than one step: a step is {shown(settings.step_tokens)} tokens, the budget "
+            f"{shown(settings.budget)}; choose another budget, or smaller batches."
+        )
+    everything = _held_out_recipe(settings)
+    rule = held_out_set(everything)
+    _check_questions(settings, scratch)
+    if count:
+        say("counting tokens")
+        _check_amounts(settings, everything, rule, scratch, workers)
+
+
+@contextmanager
+def _named(strategy: StudyStrategy) -> Iterator[None]:
+    """Errors say in which strategy."""
+    try:
+        yield
+    except InputError as error:
+        name = f"Strategy {strategy.name}: "
+        raise InputError(f"{name}{str(error).removeprefix(name)}") from None
+
+
+def _check_questions(settings: StudySettings, scratch: Path) -> None:
+    """Raise InputError when a benchmark or its data are not there, or passages of one's own are too few."""
+    asked = settings.evaluation
+    if asked.own or asked.tasks:
+        require("The evaluation of a study", "evaluate", "lm_eval", "datasets")
+    items = None
+    if asked.own:
+        rows = [orjson.loads(line) for line in _held_out_texts(settings, scratch).read_bytes().splitlines()]
+        items = scratch / "items.jsonl"
+        write_items((row["text"] for row in rows), items, settings.seed, asked.limit)
+    if asked.tasks:
+        harness = Harness(asked.tasks, Path(asked.data) if asked.data else None, items, scratch / "datasets")
+        harness.load(benchmarks(asked.tasks, harness.names, None))
+
+
+def _check_amounts(settings: StudySettings, everything: Recipe, rule: HeldOutSet, scratch: Path, workers: int) -> None:
+    """Raise InputError when the texts that a strategy draws for any seed do not make all steps."""
+    tokenizer = _loaded(_tokenizer(settings, scratch), settings)
+    measured: dict[str, list[tuple[int, dict[str, Any]]]] = {source.name: [] for source in everything.source}
+    for name, number, columns in measure(everything.source, tokenizer, rule, workers):
+        measured[name].append((number, columns))
+    for strategy in settings.strategy:
+        for seed in settings.seeds:
+            recipe = settings.recipe(strategy, seed, settings.tokenizer)
+
+            def parts(source: int, recipe: Recipe = recipe) -> Iterator[Part]:
+                one = recipe.source[source]
+                for number, columns in measured[one.name]:
+                    yield part_of(number, columns, salt(recipe.pack.seed, source), one.megadocs)
+
+            with _named(strategy):
+                _, times = divided(recipe, parts)
+            drawn = sum(times[one.name].tokens(part) for i, one in enumerate(recipe.source) for part in parts(i))
+            _require_steps(settings, strategy.name, drawn // settings.sequence)
+
+
+def _require_steps(settings: StudySettings, strategy: str, sequences: int) -> None:
+    batch = int(settings.training["batch_sequences"])
+    if settings.steps > sequences // batch:
+        raise InputError(
+            f"Strategy {strategy}: its texts make {sequences // batch} steps of {batch} sequences, "
+            f"and {settings.steps} are needed; choose another budget, or smaller batches."
+        )
 
 
 def _begin(settings: StudySettings, out: Path) -> None:
@@ -115,13 +210,12 @@ def _learned(texts: Iterator[str], size: int) -> str:
 
 
 def _originals(settings: StudySettings) -> Iterator[str]:
-    """Texts of the originals that every seed trains on, up to TOKENIZER_TEXT characters."""
-    recipes = [_held_out_recipe(settings, seed) for seed in settings.seeds]
-    rules = [held_out_set(recipe) for recipe in recipes]
+    """Texts of the originals that are trained on, up to TOKENIZER_TEXT characters."""
+    rule = held_out_set(_held_out_recipe(settings))
     read = 0
     for source in settings.source:
         for text, name in _rows(source) if source.expands is None else ():
-            if any(_is_held_out(rule, name) for rule in rules):
+            if _is_held_out(rule, name):
                 continue
             yield text
             read += len(text)
@@ -131,21 +225,18 @@ def _originals(settings: StudySettings) -> Iterator[str]:
 
 def _rows(source: Source) -> Iterator[tuple[str, str]]:
     """Text and source document of every row."""
-    corpus = corpus_of(source)
-    for file in corpus.files:
-        for batch in batches_of(source, corpus, file):
-            texts = texts_of(source, batch, file.name)
-            yield from zip(texts.texts, texts.sources, strict=True)
+    for texts in all_texts(source):
+        yield from zip(texts.texts, texts.sources, strict=True)
 
 
 def _is_held_out(rule: HeldOutSet, name: str) -> bool:
     return bool(rule.holds(np.array([id_hash(name, rule.seed)], np.uint64))[0])
 
 
-def _held_out_recipe(settings: StudySettings, seed: int) -> Recipe:
+def _held_out_recipe(settings: StudySettings) -> Recipe:
     """All sources under the rule of held-out documents, whatever a strategy takes of them."""
     everything = settings.strategy[0].model_copy(update={"sources": tuple(s.name for s in settings.source)})
-    return settings.recipe(everything, seed, settings.tokenizer)
+    return settings.recipe(everything, settings.seeds[0], settings.tokenizer)
 
 
 def _pack(settings: StudySettings, run: Run, tokenizer: str, out: Path, workers: int, say: Say) -> Path:
@@ -162,22 +253,15 @@ def _loaded(tokenizer: str, settings: StudySettings) -> Tokenizer:
 
 def _pretraining(settings: StudySettings, run: Run, packed: Path) -> Any:
     """The same steps for all strategies. Raises InputError when too little was packed for them."""
-    batch = int(settings.training["batch_sequences"])
-    steps = int(OF_THE_BUDGET * settings.budget // (batch * settings.sequence))
-    have = len(open_packed(packed)) // batch
-    if not 1 <= steps <= have:
-        raise InputError(
-            f"Strategy {run.strategy.name}: {have} steps of {batch} sequences were packed, {max(steps, 1)} are needed; "
-            "choose another budget, or smaller batches."
-        )
-    return settings.pretraining(run, packed, steps)
+    _require_steps(settings, run.strategy.name, len(open_packed(packed)))
+    return settings.pretraining(run, packed, settings.steps)
 
 
 def _evaluate(settings: StudySettings, run: Run, tokenizer: str, out: Path, say: Say) -> None:
     asked = settings.evaluation
     own = None
     if asked.own:
-        own = open_corpus([str(_held_out_texts(settings, run.seed, out))], "text", "id")
+        own = open_corpus([str(_held_out_texts(settings, out))], "text", "id")
     if own is None and not asked.tasks:
         (out / "evaluations" / run.name).mkdir(parents=True, exist_ok=True)
         write_json(out / "evaluations" / run.name / "evaluation.json", {"results": []})
@@ -185,23 +269,23 @@ def _evaluate(settings: StudySettings, run: Run, tokenizer: str, out: Path, say:
     folder = out / "evaluations" / run.name
     folder.parent.mkdir(exist_ok=True)
     data = Path(asked.data) if asked.data else None
-    limit = EvaluationSettings(limit=asked.limit, seed=run.seed)
+    limit = EvaluationSettings(limit=asked.limit, seed=settings.seed)
     evaluate([out / "runs" / run.name], folder, asked.tasks, data, own, limit, say)
 
 
-def _held_out_texts(settings: StudySettings, seed: int, out: Path) -> Path:
-    """Held-out passages of the originals, equally many of each source as far as there are."""
-    path = out / "held-out" / f"{seed}.jsonl"
+def _held_out_texts(settings: StudySettings, out: Path) -> Path:
+    """Held-out passages of the originals, the same for all trainings; equally many of each source where it has them."""
+    path = out / "held-out" / "passages.jsonl"
     if path.exists():
         return path
     path.parent.mkdir(exist_ok=True)
-    rule = held_out_set(_held_out_recipe(settings, seed))
+    rule = held_out_set(_held_out_recipe(settings))
     originals = [source for source in settings.source if source.expands is None]
     each = -(-settings.evaluation.own // len(originals))
     lines = []
     for source in originals:
         held = [(text, name) for text, name in _rows(source) if _is_held_out(rule, name)]
-        held.sort(key=lambda row: id_hash(row[1], seed + 1))
+        held.sort(key=lambda row: id_hash(row[1], settings.seed + 1))
         lines += [orjson.dumps({"id": name, "text": text, "source": source.name}) for text, name in held[:each]]
     if not lines:
         raise InputError("No document is held out: set pack.held_out, or evaluation.own = 0.")

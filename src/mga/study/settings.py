@@ -44,6 +44,9 @@ from mga.mixture.amounts import Amount
 from mga.mixture.recipe import PackSettings, Recipe, Source, Strategy
 from mga.pretrain.config import ModelSettings, PretrainConfig, TrainingSettings
 
+OF_THE_BUDGET = 0.98
+"""Trained on: packing makes a few sequences more or less of each strategy, and all are to have equally many steps."""
+
 Name = Annotated[str, Field(pattern=r"^[\w.]+$", description="letters, digits, _ and . only: it names folders")]
 
 
@@ -78,7 +81,7 @@ class Evaluation(_Section):
     data: str | None = Field(None, description="folder of local datasets")
     limit: int | None = Field(None, ge=1, description="items of each benchmark")
     own: int = Field(100, ge=0, description="held-out passages to be continued; 0: none")
-    checkpoints: int = Field(5, ge=1, description="points on the curve over tokens")
+    checkpoints: int = Field(5, ge=1, description="points on the curve over tokens, the last one at its end; at most")
     validation_sequences: int = Field(64, ge=1, description="held-out sequences of each source for its loss")
 
 
@@ -88,7 +91,10 @@ class StudySettings(_Section):
     note: str = Field("", description="for people")
     budget: Amount = Field(gt=0, description="tokens that every model is trained on")
     sequence: int = Field(2048, ge=8, description="tokens per sequence")
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="of weights, drawing and shuffling")
+    seed: int = Field(0, ge=0, lt=2**63, description="of what is held out and asked, the same for all trainings")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), min_length=1, description="of weights, drawing and order; one training each"
+    )
     tokenizer: str = Field("train:8192", description="train:SIZE learns one of the originals; or as in a recipe")
     source: tuple[Source, ...] = Field(min_length=1)
     strategy: tuple[StudyStrategy, ...] = Field(min_length=2, description="the first is what others are compared with")
@@ -122,6 +128,16 @@ class StudySettings(_Section):
             raise ValueError("tokenizer is train:SIZE, as train:8192, or a tokenizer")
         return self
 
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step."""
+        return int(self.training["batch_sequences"]) * self.sequence
+
+    @property
+    def steps(self) -> int:
+        """Steps of every training."""
+        return int(OF_THE_BUDGET * self.budget // self.step_tokens)
+
     def runs(self) -> list["Run"]:
         """All trainings, seed by seed, so that whole comparisons are there early."""
         return [Run(one, size, seed) for seed in self.seeds for size in self.size for one in self.strategy]
@@ -141,7 +157,7 @@ class StudySettings(_Section):
             for source in self.source
             if source.name in named
         ]
-        values = {
+        values: dict[str, Any] = {
             "budget": self.budget,
             "strategy": strategy.strategy,
             "expansion": strategy.expansion,
@@ -149,6 +165,8 @@ class StudySettings(_Section):
             "source": [source.model_dump() for source in sources],
             "pack": {**self.pack.model_dump(), "sequence": self.sequence, "seed": seed},
         }
+        if self.pack.held_out.seed is None:
+            values["pack"]["held_out"]["seed"] = self.seed
         try:
             return Recipe.model_validate(values)
         except ValidationError as error:
@@ -157,7 +175,7 @@ class StudySettings(_Section):
 
     def pretraining(self, run: "Run", packed: Path, steps: int) -> PretrainConfig:
         """The settings of one training."""
-        every = max(steps // self.evaluation.checkpoints, 1)
+        every = -(-steps // self.evaluation.checkpoints)
         return PretrainConfig.model_validate(
             {
                 "model": run.size.model_dump(exclude={"name"}),
