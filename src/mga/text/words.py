@@ -27,6 +27,7 @@ _LETTER = regex.compile(r"\p{L}|\p{N}")
 _SENTENCE_END = regex.compile(r"[.!?…][\"'”’)\]]{0,2}\s+|[。！？।॥؟]\s*")
 # Every rule of cleaning looks at the same few texts, the document's once for each of its rewrites.
 _TEXTS_REMEMBERED = 512
+_WORDS_REMEMBERED = 1 << 16
 
 
 def words(text: str) -> list[str]:
@@ -84,11 +85,11 @@ def keywords(text: str, limit: int = 30) -> tuple[str, ...]:
     """
     first: dict[str, str] = {}
     weights: Counter[str] = Counter()
-    for _, _, word in _pieces(normalize("NFC", text)):
+    for word, count in Counter(_terms(text)).items():
         if weight := _weight(word):
             key = stem(word)
             first.setdefault(key, word)
-            weights[key] += weight
+            weights[key] += count * weight
     ranked = sorted(first, key=lambda key: -weights[key])
     return tuple(first[key] for key in ranked[:limit])
 
@@ -107,9 +108,10 @@ def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
 
 @lru_cache(_TEXTS_REMEMBERED)
 def _stems(text: str) -> frozenset[str]:
-    return frozenset(stem(word) for _, _, word in _pieces(normalize("NFC", text)))
+    return frozenset(map(stem, set(_terms(text))))
 
 
+@lru_cache(_WORDS_REMEMBERED)
 def stem(word: str) -> str:
     """What is compared of a word, so that its forms meet: of Hangul the first two syllables (particles and endings
     follow), of Hebrew and Arabic three letters without the article and the prepositions written together with it, of
@@ -133,6 +135,7 @@ def _without_proclitics(word: str) -> str:
     return word[match.end() :] if match and len(word) - match.end() >= stays else word
 
 
+@lru_cache(_WORDS_REMEMBERED)
 def _weight(word: str) -> int:
     """What an occurrence counts as a keyword; 0 for numbers, function words and what is too short."""
     if word.isdigit() or word in STOPWORDS:
@@ -146,6 +149,20 @@ def _weight(word: str) -> int:
             word = _without_proclitics(word)
             return 0 if word in STOPWORDS else max(0, len(word) - 2)
     return max(0, len(word) - 3)
+
+
+def _terms(text: str) -> list[str]:
+    """The forms of `_pieces` in order, without their places."""
+    if text.isascii():
+        return _ASCII_RUN.findall(text.lower())
+    found: list[str] = []
+    for run in _RUN.findall(normalize("NFC", normalize("NFC", text).casefold())):
+        if len(run) < 2 or run.isascii() or not _UNSPACED_START.match(run):
+            found.append(run)
+            continue
+        length = 4 if _UNSPACED_ALPHABET.match(run) else 2
+        found += (run[i : i + length] for i in range(max(len(run) - length, 0) + 1))
+    return found
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
