@@ -252,13 +252,69 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     assert corpus.columns(corpus.files[0]) == ["id", "text", "n"]
 
 
-def test_lines_that_cannot_be_read_are_rows_of_nulls(tmp_path: Path) -> None:
-    lines = [b'{"text": "good"}', b"{broken", b"[1]", b'{"text": 7}', b'{"text": "\xff"}', b"", b'{"text": "last"}']
-    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+def test_rows_that_cannot_be_used_are_nulls_with_their_faults_and_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [b'{"text": "good"}', b"{broken", b"[1]", b'{"text": 7}', b'{"text": "\xff"}', b"null", b'{"text": NaN}']
+    lines += [b'{"text": "a", "text": "b"}', b'{"x": 1}', b'{"text": "last"}']
+    (tmp_path / "a.jsonl").write_bytes(b"\n\n".join(lines))
     corpus = open_corpus([tmp_path / "a.jsonl"])
     (batch,) = corpus.batches(corpus.files[0])
-    assert batch.column("text").to_pylist() == ["good", *[None] * 5, "last"]
+    assert batch.column("text").to_pylist() == ["good", *[None] * 8, "last"]
     assert [line.rstrip(b"\n") for line in batch.lines or ()] == lines
+    kinds = ["not_json", "not_an_object", "text_not_string", "not_utf8", "not_an_object", "not_json"]
+    kinds += ["repeated_field", "no_text"]
+    assert [batch.faults[row].kind for row in range(1, 9)] == kinds
+    (told,) = [record.msg for record in caplog.records]
+    assert told == {
+        "event": "rows not used",
+        "file": "a.jsonl",
+        "rows": 10,
+        "reasons": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "first": told["first"],
+    }
+    assert "a.jsonl, row 2: the line is not valid JSON" in told["first"]
+
+
+def test_texts_of_parquet_that_are_null_or_no_utf8_are_faults(tmp_path: Path) -> None:
+    offsets = pa.array([0, 4, 7, 7, 11], pa.int32()).buffers()[1]
+    valid = pa.array([True, True, False, True]).buffers()[1]
+    texts = pa.Array.from_buffers(pa.string(), 4, [valid, offsets, pa.py_buffer(b"good\xff\xfe\xfdalso")])
+    pq.write_table(pa.table({"text": texts, "n": range(4)}), tmp_path / "a.parquet")
+    corpus = open_corpus([tmp_path / "a.parquet"])
+    for columns in (["text"], None):
+        (batch,) = corpus.batches(corpus.files[0], columns)
+        assert batch.column("text").to_pylist() == ["good", None, None, "also"]
+        assert {row: fault.kind for row, fault in batch.faults.items()} == {1: "not_utf8", 2: "text_not_string"}
+    (batch,) = corpus.batches(corpus.files[0], ["n"])
+    assert batch.faults == {}
+
+
+def test_an_array_is_a_corpus_of_its_objects(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(orjson.dumps(ROWS, option=orjson.OPT_INDENT_2))
+    corpus = open_corpus([tmp_path / "a.json"])
+    assert read(corpus, "id", "text", "n") == ROWS
+    counts = run_verb(tmp_path / "out", tmp_path / "a.json")
+    assert (counts.rows, counts.kept) == (4, 2)
+    kept = [orjson.loads(line) for line in lines_in(tmp_path / "out" / "kept" / "a.jsonl")]
+    assert kept == ROWS[::2]
+
+
+def test_columns_of_json_are_those_of_all_rows(tmp_path: Path) -> None:
+    corpus = open_corpus([jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b", "meta": {"score": 5}}])])
+    assert corpus.columns(corpus.files[0]) == ["text", "meta", "meta.score"]
+    assert corpus.present(corpus.files[0], ["meta.score", "none", "text"]) == ["meta.score", "text"]
+    assert read(corpus, "meta.score") == [{"meta.score": None}, {"meta.score": 5}]
+
+
+def test_ids_have_one_form_in_every_kind_of_file(tmp_path: Path) -> None:
+    rows = [{"text": "a", "id": 7}, {"text": "b", "id": 8.0}, {"text": "c", "id": "9"}, {"text": "d"}]
+    mixed = open_corpus([jsonl(tmp_path / "a.jsonl", rows)])
+    numbers = open_corpus([parquet(tmp_path / "b.parquet", [{"id": 7.0}, {"id": 8.0}, {"id": 9.0}, {"id": None}])])
+    for corpus in (mixed, numbers):
+        (batch,) = corpus.batches(corpus.files[0], ["id"])
+        assert batch.ids("id").to_pylist() == ["7", "8", "9", None]
+        assert batch.ids("none").to_pylist() == [None] * 4
 
 
 def test_fields_of_mixed_kinds_become_text(tmp_path: Path) -> None:
@@ -396,19 +452,24 @@ def test_rows_go_to_kept_or_dropped_with_all_their_columns(tmp_path: Path) -> No
     assert record["counts"] == {"rows": 4, "kept": 2, "reasons": {"odd": 2}}
 
 
+BROKEN = "the line is not valid JSON: unexpected character, expected a string key at character 2"
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json"])
 def test_lines_stay_as_they_are_and_dropped_ones_get_their_reason(tmp_path: Path, name: str) -> None:
     raw = ['{"text":  "kept as it is",\t"n": 1.0}', "{broken", '{"text": "第三"}', '{"text": "x", "reason": "own"}']
+    raw += ['{"text": null}']
     path = jsonl(tmp_path / name, [])
     packer = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
     path.write_bytes(packer("\n".join(raw).encode()))
     counts = run_verb(tmp_path / "out", path)
-    assert (counts.rows, counts.kept) == (4, 2)
+    assert (counts.rows, counts.kept, counts.reasons) == (5, 2, {"odd": 1, "not_json": 1, "text_not_string": 1})
     written = "a.jsonl" if name in ("a.jsonl", "a.json") else "a.jsonl.zst"
-    assert lines_in(tmp_path / "out" / "kept" / written) == raw[::2]
+    assert lines_in(tmp_path / "out" / "kept" / written) == raw[:4:2]
     assert [orjson.loads(line) for line in lines_in(tmp_path / "out" / "dropped" / written)] == [
-        {"line": "{broken", "reason": "odd", "detail": "row 1"},
+        {"line": "{broken", "reason": "not_json", "detail": BROKEN},
         {"text": "x", "reason": "odd", "detail": "row 3"},
+        {"text": None, "reason": "text_not_string", "detail": "'text' is null, not a string"},
     ]
 
 

@@ -248,6 +248,92 @@ def test_an_instruction_of_all_rows_is_a_template_and_a_question_of_many_files_i
     assert [len([match for match in found if match.row == row]) for row in (0, 1)] == [36, 36]
 
 
+SOLUTION = (
+    "He sells 48/2 = <<48/2=24>>24 loaves before lunch. So the baker now has 48-24+17 = <<48-24+17=41>>41 loaves left "
+    "at noon.\n#### 41"
+)
+PLAIN = (
+    "He sells 48/2 = 24 loaves before lunch. So the baker now has 48-24+17 = 41 loaves left at noon. The answer is 41."
+)
+
+
+def test_a_row_that_stands_in_a_file_many_times_is_one_item_and_no_template(tmp_path: Path) -> None:
+    rows = [{"id": f"q-{i}", "problem": QUESTION, "answer": "60"} for i in range(16)]
+    index = index_of(tmp_path, *rows)
+    assert (index.templates, len(index.benchmarks.items)) == (0, 16)
+    assert len(matches(index, f"Exercise 4. {QUESTION}")) == 16
+
+
+def test_nothing_left_to_search_is_an_error(tmp_path: Path) -> None:
+    rows = [{"question": QUESTION, "choices": [f"{i} gulls"]} for i in range(16)]
+    with pytest.raises(InputError, match=r"Nothing is left to search for.*more than 10 items"):
+        index_of(tmp_path, *rows)
+    assert matches(index_of(tmp_path, *rows, template=0), QUESTION)
+
+
+NESTED_ROWS = {
+    "doc": {"doc_id": 0, "doc": {"question": QUESTION}, "target": "60", "resps": [["60"]]},
+    "deeper": {"sample": {"input": {"stem": {"Question": QUESTION}}}},
+    "input": {"instance": {"input": {"text": QUESTION}, "references": []}},
+    "in a list": {"paragraphs": [{"context": "Short.", "qas": [{"question": "Who?"}, {"question": QUESTION}]}]},
+    "prompt alone": {"doc_id": 0, "target": "60", "arguments": [[f"Question: {QUESTION}\nAnswer:", "Q:"]]},
+    "prompt by name": {"target": "60", "arguments": {"gen_args_0": {"arg_0": f"Question: {QUESTION}\nAnswer:"}}},
+}
+
+
+@pytest.mark.parametrize("row", NESTED_ROWS.values(), ids=NESTED_ROWS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "json"])
+def test_a_nested_question_is_found(tmp_path: Path, row: dict[str, Any], kind: str) -> None:
+    path = tmp_path / f"bench.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    else:
+        path.write_text(json.dumps([row], indent=1) if kind == "json" else json.dumps(row))
+    index = build_index(read_benchmarks(find_files([str(path)])), Limits())
+    assert matches(index, f"Exercise 4. {QUESTION} Sixty.")
+    assert not matches(index, PROSE)
+
+
+def test_examples_before_a_question_in_a_prompt_are_no_items(tmp_path: Path) -> None:
+    example = (
+        "Question: How many loaves does the baker of the old harbour town sell on a long Sunday in May?\nAnswer: 7"
+    )
+    row = {"target": "60", "arguments": [[f"{example}\n\nQuestion: {QUESTION}\nAnswer:", {}]]}
+    index = index_of(tmp_path, row)
+    assert matches(index, QUESTION)
+    assert not matches(index, example)
+
+
+def test_a_nested_field_can_be_chosen_by_its_path(tmp_path: Path) -> None:
+    rows = [{"doc": {"hint": QUESTION, "question": PROSE}}]
+    index = build_index(benchmarks(tmp_path, *rows, fields=["doc.hint"]), Limits())
+    assert matches(index, QUESTION)
+    assert not matches(index, PROSE)
+
+
+@pytest.mark.parametrize("text", [PLAIN, SOLUTION, SOLUTION.replace("\n#### 41", " And that is all there is to it.")])
+def test_a_solution_is_found_with_its_calculator_marks_and_without_them(tmp_path: Path, text: str) -> None:
+    assert matches(index_of(tmp_path, {"question": "How many?", "answer": SOLUTION}), text)
+
+
+def test_a_short_solution_is_found_without_its_final_line(tmp_path: Path) -> None:
+    row = {"question": "How many?", "answer": "He sells twenty four loaves before lunch on Monday.\n#### 24"}
+    assert matches(index_of(tmp_path, row), "He sells twenty four loaves before lunch on Monday. Then he rests.")
+
+
+def test_rows_of_the_corpus_that_cannot_be_read_are_never_called_clean(tmp_path: Path, items: Path) -> None:
+    leak = json.dumps({"id": "leak", "text": QUESTION})
+    lines = [leak, leak[:-1] + ', "quality": NaN}', leak.replace("A light", "\\ud83d A light"), "null", '{"id": 1}']
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines, json.dumps({"id": "clean", "text": PROSE})]))
+    done = run_command(tmp_path / "in.jsonl", "--against", items, "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert [row["id"] for row in read_lines(tmp_path / "out/kept/in.jsonl")] == ["clean"]
+    reasons = ["contaminated", "not_json", "not_unicode", "not_an_object", "no_text"]
+    assert [row["reason"] for row in read_lines(tmp_path / "out/dropped/in.jsonl")] == reasons
+    assert "contaminated texts            1 of 6" in done.stderr
+    assert "rows not searched             4" in done.stderr
+
+
 def test_limits_must_go_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--shortest is 14; it must lie between 4 and --ngram \\(13\\)"):
         Limits(13, 14)
@@ -292,7 +378,7 @@ def items(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "gulls.jsonl", [{"id": "q1", "question": QUESTION, "answer": "60"}])
 
 
-def test_contaminated_rows_go_to_dropped_with_the_item_and_all_others_stay(
+def test_contaminated_rows_go_to_dropped_with_the_item_and_unusable_ones_with_their_reason(
     tmp_path: Path, corpus: Path, items: Path
 ) -> None:
     before = files_of(corpus)
@@ -303,9 +389,10 @@ def test_contaminated_rows_go_to_dropped_with_the_item_and_all_others_stay(
         pq.read_table(out / "kept" / "corpus" / "a.parquet"),
         pq.read_table(out / "dropped" / "corpus" / "a.parquet").to_pylist(),
     )
-    assert kept.to_pylist() == pq.read_table(corpus / "a.parquet").take([0, 2]).to_pylist()
+    assert kept.to_pylist() == pq.read_table(corpus / "a.parquet").take([0]).to_pylist()
     assert [(row["id"], row["score"], row["reason"]) for row in dropped] == [
         ("b", 2, "contaminated"),
+        ("c", 3, "text_not_string"),
         ("d", 4, "contaminated"),
     ]
     detail = json.loads(dropped[0]["detail"])
@@ -317,13 +404,14 @@ def test_contaminated_rows_go_to_dropped_with_the_item_and_all_others_stay(
     )
     assert detail["span"] == QUESTION.upper().rstrip("?")
     assert detail["items"] == 1
-    assert (out / "kept" / "corpus" / "b.jsonl").read_text().splitlines() == ["not json", json.dumps({"text": PROSE})]
-    (line,) = read_lines(out / "dropped" / "corpus" / "b.jsonl")
+    assert (out / "kept" / "corpus" / "b.jsonl").read_text().splitlines() == [json.dumps({"text": PROSE})]
+    line, bad = read_lines(out / "dropped" / "corpus" / "b.jsonl")
+    assert (bad["line"], bad["reason"]) == ("not json", "not_json")
     assert (line["id"], line["more"], line["reason"]) == (1, [1], "contaminated")
     assert json.loads((out / "stage.json").read_bytes())["counts"] == {
         "rows": 7,
-        "kept": 4,
-        "reasons": {"contaminated": 3},
+        "kept": 2,
+        "reasons": {"contaminated": 3, "not_json": 1, "text_not_string": 1},
     }
     assert files_of(corpus) == before
 
@@ -361,7 +449,7 @@ def test_an_audit_writes_what_would_be_removed_and_no_kept(tmp_path: Path, corpu
     out = tmp_path / "out"
     assert run_command(corpus, "--against", items, "--out", out, "--only-report").exit_code == 0
     assert not (out / "kept").exists()
-    assert pq.read_table(out / "dropped" / "corpus" / "a.parquet")["id"].to_pylist() == ["b", "d"]
+    assert pq.read_table(out / "dropped" / "corpus" / "a.parquet")["id"].to_pylist() == ["b", "c", "d"]
     assert len(read_lines(out / "contamination" / "00000.jsonl")) == 2
 
 

@@ -171,20 +171,46 @@ def test_a_corpus_without_its_duplicates_has_none(tmp_path: Path, texts: Callabl
         ("Cafe\u0301 au lait", "café, au lait"),
         ("果园在磨坊后面。", "果园 在磨坊后面"),
         ("ＡＢＣ １２", "abc 12"),
-        ("…", "…"),
-        ("", ""),
+        ("мой", "мои"),
     ],
 )
-def test_texts_of_the_same_words_are_exact_duplicates(tmp_path: Path, one: str, other: str) -> None:
+def test_texts_of_the_same_words_are_near_duplicates(tmp_path: Path, one: str, other: str) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"id": "a", "text": one}, {"id": "b", "text": other}])
     run(path, out=tmp_path / "out")
     assert kept(tmp_path / "out") == ["a"]
-    assert dropped(tmp_path / "out") == {"b": ("exact_duplicate", "a, Jaccard 1.000")}
+    assert dropped(tmp_path / "out") == {"b": ("near_duplicate", "a, Jaccard 1.000")}
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("…", "!"), ("", " "), ("one two", "two one"), ("果园", "园果"), ("a b c d e f", "a b c d e g")],
+    [
+        ("Cafe\u0301 au lait!", "Café au lait!"),
+        ("각하", "\u1100\u1161\u11a8\u1112\u1161"),
+        ("ガラス", "カ\u3099ラス"),
+        ("\u0958", "\u0915\u093c"),
+        (" one\r\n\ttwo\u00a0\u3000three\u2028", "one two three"),
+        ("…", "…"),
+        ("", " "),
+    ],
+)
+def test_exact_duplicates_are_equal_up_to_white_space_and_unicode_form(tmp_path: Path, one: str, other: str) -> None:
+    path = jsonl(tmp_path / "in.jsonl", [{"id": "a", "text": one}, {"id": "b", "text": other}])
+    run(path, out=tmp_path / "out")
+    assert kept(tmp_path / "out") == ["a"]
+    assert dropped(tmp_path / "out")["b"][0] == "exact_duplicate"
+
+
+def test_symbols_tell_short_texts_apart(tmp_path: Path) -> None:
+    texts = ["C", "C#", "C++", "1.5 kg", "1,5 kg", "15 kg", "if (a < b && b > 0) { x = -1; }"]
+    texts += ["if (a > b || b < 0) { x = +1; }", "🎉🎉🎉", "😢", "∑ ∫ √ ≠", "x → y", "x y"]
+    texts += [f"Compute {a} {op} {b}." for a in range(10, 20) for b in range(20, 30) for op in "+-*/"]
+    rows = [{"id": i, "text": text} for i, text in enumerate(texts)]
+    assert run(jsonl(tmp_path / "in.jsonl", rows), out=tmp_path / "out").kept == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("…", "!"), ("a b", "ab"), ("one two", "two one"), ("果园", "园果"), ("a b c d e f", "a b c d e g")],
 )
 def test_texts_that_only_look_alike_stay(tmp_path: Path, one: str, other: str) -> None:
     path = jsonl(tmp_path / "in.jsonl", [{"id": "a", "text": one}, {"id": "b", "text": other}])
@@ -200,13 +226,23 @@ def test_near_duplicates_in_scripts_without_spaces(tmp_path: Path) -> None:
     assert kept(tmp_path / "out") == [0, 2]
 
 
-def test_null_and_unreadable_rows_stay_as_they_are(tmp_path: Path) -> None:
-    lines = b'{"id":1,"text":null}\n{"id":2,"text":null}\nnot json\nnot json\n{"id":3,"text":"x y"}\n'
-    gone = b'{"id":4,"text":"x, y"}\n'
-    (tmp_path / "in.jsonl").write_bytes(lines + gone)
+def test_rows_that_cannot_be_used_go_for_that_reason_and_are_no_duplicates(tmp_path: Path) -> None:
+    lines = b'{"id":1,"text":null}\n{"id":2,"text":null}\nnot json\nnot json\n'
+    good = b'{"id":3,"text":"x y"}\n'
+    (tmp_path / "in.jsonl").write_bytes(lines + good + b'{"id":4,"text":"x  y"}\n')
     counts = run(tmp_path / "in.jsonl", out=tmp_path / "out")
-    assert (counts.rows, counts.kept) == (6, 5)
-    assert (tmp_path / "out/kept/in.jsonl").read_bytes() == lines
+    assert (counts.rows, counts.kept) == (6, 1)
+    assert counts.reasons == {"text_not_string": 2, "not_json": 2, "exact_duplicate": 1}
+    assert (tmp_path / "out/kept/in.jsonl").read_bytes() == good
+
+
+def test_columns_that_only_later_rows_have_count(tmp_path: Path) -> None:
+    text = " ".join(f"word{i}" for i in range(40))
+    rows = [{"id": "first", "text": "no score yet"}, {"id": "worse", "text": text, "score": 1}]
+    rows += [{"id": "better", "text": text, "score": "5"}, {"id": 1.0, "text": "more"}, {"id": 2, "text": "more"}]
+    run(jsonl(tmp_path / "in.jsonl", rows), out=tmp_path / "out")
+    assert kept(tmp_path / "out") == ["first", "better", 1.0]
+    assert dropped(tmp_path / "out")[2][1].startswith("1, ")
 
 
 def test_a_lower_threshold_and_letters_for_shingles(tmp_path: Path, texts: Callable[[], str]) -> None:

@@ -298,6 +298,49 @@ def test_a_folder_is_read_in_the_order_of_its_paths_and_other_files_are_left(wri
     assert [row.source_id for row in read(files) if isinstance(row, Document)] == ["first", "last"]
 
 
+HIDDEN = [".cache/huggingface/a.jsonl", ".git/a.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl", "._a.jsonl"]
+HIDDEN += ["_temporary/0/a.parquet", "_delta_log/0.json", "__MACOSX/a.jsonl", "deep/.huggingface/a.json", "_SUCCESS"]
+
+
+def test_hidden_files_are_left_out_of_folders_and_patterns(write: Write, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "deep/b.jsonl", "_c.jsonl"):
+        write(f"in/{name}", FIRST)
+    for name in HIDDEN:
+        write(f"in/{name}", LAST)
+    names = ["in/_c.jsonl", "in/a.jsonl", "in/deep/b.jsonl"]
+    assert [file.name for file in find_files([f"{tmp_path}/in"])] == names
+    assert [f"in/{file.name}" for file in find_files([f"{tmp_path}/in/**/*.jsonl"])] == names
+    assert len(find_files([f"{tmp_path}/in/.git"])) == 1
+    assert len(find_files([f"{tmp_path}/in/.git/*.jsonl"])) == 1
+    assert len(find_files([f"{tmp_path}/in/.*/a.jsonl"])) == 1
+
+
+def test_files_that_describe_a_clone_of_a_hub_are_left_out(write: Write, tmp_path: Path) -> None:
+    table(tmp_path / "train.parquet", text=["good words"])
+    write("dataset_infos.json", b'{"default": {\n "features": {}}}')
+    write("stats.json", b'{"n": 3}')
+    write("README.md", b"# A dataset")
+    write("rows.json", b'[{"text": "good words too"}]')
+    write("lines.json", FIRST + LAST)
+    assert [file.name.rpartition("/")[2] for file in find_files([str(tmp_path)])] == [
+        "lines.json",
+        "rows.json",
+        "train.parquet",
+    ]
+
+
+def test_one_object_alone_is_a_row_where_there_is_no_other_kind_of_file(write: Write, tmp_path: Path) -> None:
+    write("in/a.json", FIRST)
+    assert [d.source_id for d in rows_of(tmp_path / "in")[0]] == ["first"]
+
+
+def test_a_pointer_of_git_lfs_is_named(write: Write, tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+    write("in/train.parquet", pointer)
+    with pytest.raises(InputError, match=r"train\.parquet is a pointer of Git LFS .*git lfs pull"):
+        find_files([f"{tmp_path}/in"])
+
+
 @pytest.mark.parametrize("pattern", ["*/some.jsonl", "**/some.jsonl", "[ab]/*.jsonl", "?/some.jsonl"])
 def test_a_pattern_is_read_in_order_and_names_do_not_tell_where_the_corpus_lies(
     write: Write, tmp_path: Path, pattern: str

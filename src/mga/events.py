@@ -6,6 +6,9 @@ Fields hold names, counts and classes of errors: never a text of a document or a
 
 import logging
 
+ROWS_NOT_USED = "rows not used"
+"""Of rows of an input that cannot be used: `file`, `rows` it has, `reasons` (counted), `first` (a sentence)."""
+
 _LOGGER = logging.getLogger("mga")
 _LOGGER.addHandler(logging.NullHandler())
 

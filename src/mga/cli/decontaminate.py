@@ -69,13 +69,16 @@ def _show(record: dict[str, Any], console: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from mga.curation.contamination.decontaminate import REASON
     from mga.terminal import printable
 
     counts, found = record["counts"], record["contamination"]
-    contaminated = counts["rows"] - counts["kept"]
+    contaminated = counts["reasons"].get(REASON, 0)
+    unusable = counts["rows"] - counts["kept"] - contaminated
     hit = sum(one["items_hit"] for one in found["benchmarks"].values())
     lines = [
         f"contaminated texts {contaminated:>12,} of {counts['rows']:,}",
+        *([f"rows not searched  {unusable:>12,} (they cannot be used)"] if unusable else []),
         f"items found        {hit:>12,} of {found['items']:,} ({found['items_too_short']:,} too short to be searched)",
         f"n-grams searched   {found['ngrams']:>12,} (and {found['template_ngrams']:,} templates left out)",
     ]

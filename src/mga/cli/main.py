@@ -38,6 +38,7 @@ from mga.cli.study import study
 from mga.cli.tool.group import tool
 from mga.cli.top import top
 from mga.cli.tune_engine import tune_engine
+from mga.cli.unusable_rows import tell_of_unusable_rows
 from mga.errors import InterruptedRunError, MgaError
 from mga.packages import wrong_packages
 from mga.terminal import printable
@@ -69,6 +70,7 @@ def _mga(
     ] = False,
 ) -> None:
     """Expand a pretraining corpus by genre-audience reformulation."""
+    tell_of_unusable_rows()
 
 
 def main() -> None:

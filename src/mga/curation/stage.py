@@ -27,6 +27,7 @@ import zstandard
 from mga.config import differences
 from mga.data.corpus_files import Batch, Corpus, is_parquet
 from mga.data.documents import JSONL_ENDINGS, InputFile
+from mga.data.rows import Fault, parsed
 from mga.data.store import committed, read_json, take, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
@@ -134,14 +135,15 @@ class Stage:
 
     def write(self, number: int, decided: Iterator[tuple[Batch, pa.Array, pa.Array]]) -> Counts:
         """Write one file of the corpus: its batches with all columns, each with a reason per row (null keeps it) and
-        a detail per row. The file counts as done when this returns."""
+        a detail per row. A row that cannot be used goes for that reason. The file counts as done when this returns."""
         file = self.corpus.files[number]
         counts = Counts()
         with (
             _Writer(self.folder / "kept", file, False) as kept,
             _Writer(self.folder / "dropped", file, True) as dropped,
         ):
-            for batch, reasons, details in decided:
+            for batch, why, how in decided:
+                reasons, details = _with_faults(batch, why, how)
                 stays = reasons.is_null()
                 counts.rows += batch.rows.num_rows
                 counts.kept += pc.sum(stays).as_py() or 0
@@ -179,6 +181,15 @@ def reasons_of(rows: int, found: Mapping[int, tuple[str, str]]) -> tuple[pa.Arra
     for row, (reason, detail) in found.items():
         reasons[row], details[row] = reason, detail
     return pa.array(reasons, pa.string()), pa.array(details, pa.string())
+
+
+def _with_faults(batch: Batch, reasons: pa.Array, details: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The reasons and details, with those of rows that cannot be used in their place."""
+    if not batch.faults:
+        return reasons, details
+    faults = {row: (fault.kind, fault.what) for row, fault in batch.faults.items()}
+    faulty, why = reasons_of(len(reasons), faults)
+    return pc.coalesce(faulty, reasons), pc.if_else(faulty.is_valid(), why, details)
 
 
 class _Writer:
@@ -282,11 +293,8 @@ def _output_name(file: InputFile) -> PurePosixPath:
 
 
 def _explained(line: bytes, reason: str, detail: str | None) -> bytes:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        row = None
-    if not isinstance(row, dict):
+    row = parsed(line)
+    if isinstance(row, Fault):
         row = {"line": line.decode("utf-8", "replace")}
     return orjson.dumps({**row, "reason": reason, "detail": detail})
 

@@ -1,10 +1,10 @@
-"""A corpus at hand: a run's kept texts, or Parquet and JSON Lines of anyone's, read a batch at a time as Arrow."""
+"""A corpus at hand: a run's kept texts, or Parquet and JSON of anyone's, read a batch at a time as Arrow."""
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 import fsspec
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zstandard
+import pyarrow.compute as pc
 
-from mga.data.columns import ABSENT, array_at, field_at, is_text, resolved, value_at
-from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed, find_files, fingerprint
-from mga.data.schema import columns_in
+from mga.data.columns import ABSENT, array_at, field_at, id_of, ids_of, is_text, resolved, value_at
+from mga.data.documents import PARQUET_ENDINGS, InputFile, find_files, fingerprint
+from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, kind_of, not_text, not_utf8, parsed, text_fault
+from mga.data.schema import columns_in, unreadable
 from mga.data.store import read_json
 from mga.errors import InputError
+from mga.events import ROWS_NOT_USED, event
+from mga.records import Problem
 
 BATCH_BYTES = 16 << 20
-MOST_ROWS = 65_536
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -33,20 +33,45 @@ Found = TypeVar("Found")
 class Batch:
     """Neighbouring rows of one file, from row `first` on (from 0).
 
-    `rows` has the columns that were asked for. Of JSON Lines, `lines` are the rows as they stand in the file; a line
-    that cannot be read has nulls in `rows`.
+    `rows` has the columns that were asked for. Of JSON, `lines` are the rows as they stand in the file. `faults` says
+    of rows (by their number in the batch) why they cannot be used: their text is null in `column`, and of a row of JSON
+    that cannot be read everything is null. `texts` has the column of texts where it is not as in `rows`, `numbers` the
+    lines of JSON Lines where blank ones stand between.
     """
 
     first: int
     rows: pa.RecordBatch
     lines: tuple[bytes, ...] | None = None
+    faults: Mapping[int, Fault] = field(default_factory=dict)
+    texts: Mapping[str, pa.Array] = field(default_factory=dict)
+    numbers: Sequence[int] | None = None
+
+    def number(self, row: int) -> int:
+        """Where a row of the batch stands in the file, from 0: its line, element or row."""
+        return self.first + row if self.numbers is None else self.numbers[row]
+
+    def has(self, name: str) -> bool:
+        """Whether the column, which may be nested (`meta.docid`), is among those that were read."""
+        return self._values(name) is not None
+
+    def _values(self, name: str) -> pa.Array | None:
+        return array_at(self.rows, resolved(self.rows.schema, name))
 
     def column(self, name: str) -> pa.Array:
         """A column of `rows`, strings as large strings whatever they were; nulls where there is no such column."""
-        values = array_at(self.rows, resolved(self.rows.schema, name))
+        values = self.texts.get(name, self._values(name))
         if values is None:
             return pa.nulls(self.rows.num_rows)
         return values.cast(pa.large_string()) if is_text(values.type) else values
+
+    def ids(self, name: str) -> pa.Array:
+        """A column of ids as large strings, each in its one form (`columns.id_of`); null where there is none."""
+        values = self._values(name)
+        if values is None:
+            return pa.nulls(self.rows.num_rows, pa.large_string())
+        ids = ids_of(values)
+        wrong = _not_utf8(ids)
+        return _without(ids, wrong) if wrong else ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +94,47 @@ class Corpus:
         return sum(file.size for file in self.files)
 
     def columns(self, file: InputFile) -> list[str]:
-        """Names of a file's columns and of those in them, and what we call those of the published layout."""
+        """Names of a file's columns, nested ones as paths, and what we call those of the published layout; of JSON,
+        those of all rows, which are all read for it."""
         return list(columns_in(file))
 
-    def batches(self, file: InputFile, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-        """A file's rows, about 16 MB at a time, with some columns or (None) with all.
+    def present(self, file: InputFile, names: Iterable[str]) -> list[str]:
+        """Those of some columns that a file has; of JSON, in any row."""
+        wanted = list(dict.fromkeys(names))
+        found = columns_in(file, wanted) if wanted else {}
+        return [name for name in wanted if name in found]
 
-        A column that a Parquet file lacks is an InputError; a field that a line lacks is null. Of JSON Lines only
-        named columns are read; None means the text alone (the lines have the rest).
+    def batches(self, file: InputFile, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+        """A file's rows, about 16 MB at a time once decoded, with some columns or (None) with all.
+
+        A column that a Parquet file lacks is an InputError; a field that a row of JSON lacks is null. Of JSON only
+        named columns are read; None means the text alone (the lines have the rest). Rows that cannot be used are among
+        the batch's faults, and when its texts have been read, an event tells how many there were.
         """
-        with _readable(file), file.open() as stream:
-            if is_parquet(file):
-                yield from _parquet(stream, file, columns, self.text_key)
-            else:
-                yield from _json_lines(stream, columns or [self.text_key], self.text_key)
+        rows, reasons, first = 0, Counter[str](), ""
+        for batch in self._batches(file, columns):
+            rows += batch.rows.num_rows if batch.lines is None else len(batch.lines)
+            reasons.update(fault.kind for fault in batch.faults.values())
+            if batch.faults and not first:
+                row, fault = next(iter(sorted(batch.faults.items())))
+                first = str(Problem(file.name, batch.number(row), *fault))
+            yield batch
+        if reasons and (columns is None or self.text_key in columns):
+            event(ROWS_NOT_USED, logging.WARNING, file=file.name, rows=rows, reasons=dict(reasons), first=first)
+
+    def _batches(self, file: InputFile, columns: Sequence[str] | None) -> Iterator[Batch]:
+        try:
+            with file.open() as stream:
+                if is_parquet(file):
+                    yield from _parquet(stream, file, columns, self.text_key)
+                else:
+                    yield from _json(stream, [self.text_key] if columns is None else columns, self.text_key)
+        except DAMAGE as error:
+            raise unreadable(file, error) from error
 
 
 def is_parquet(file: InputFile) -> bool:
-    """Whether it is Parquet; else it is JSON Lines."""
+    """Whether it is Parquet; else it is JSON."""
     return file.name.endswith(PARQUET_ENDINGS)
 
 
@@ -147,72 +195,98 @@ def ordered(work: Callable[[Given], Found], items: Iterable[Given], workers: int
 
 
 def _parquet(stream: Any, file: InputFile, columns: Sequence[str] | None, text_key: str) -> Iterator[Batch]:
-    parquet = pq.ParquetFile(stream)
-    schema = parquet.schema_arrow
+    parquet = ParquetRows(stream, BATCH_BYTES)
+    schema = parquet.schema
     paths = {name: resolved(schema, name) for name in (columns if columns is not None else [text_key])}
     for name, path in paths.items():
-        field = field_at(schema, path)
+        column = field_at(schema, path)
         advice = " Choose with --text-key." if name == text_key else ""
-        if field is None:
+        if column is None:
             raise InputError(f"{file.name} has no column {name!r}; it has: {', '.join(schema.names)}.{advice}")
-        if name == text_key and not is_text(field.type):
-            raise InputError(f"Column {name!r} of {file.name} holds {field.type}, not text.{advice}")
+        if name == text_key and not is_text(column.type):
+            raise InputError(f"Column {name!r} of {file.name} holds {column.type}, not text.{advice}")
     first = 0
-    for batch in parquet.iter_batches(_rows_at_once(parquet), columns=None if columns is None else [*paths.values()]):
-        rows = batch
+    for rows in parquet.batches(None if columns is None else [*paths.values()]):
         if columns is not None:
-            rows = pa.RecordBatch.from_pydict({name: array_at(batch, path) for name, path in paths.items()})
-        yield Batch(first, rows)
-        first += batch.num_rows
+            rows = pa.RecordBatch.from_pydict({name: array_at(rows, path) for name, path in paths.items()})
+        yield _checked(Batch(first, rows), text_key) if text_key in paths else Batch(first, rows)
+        first += rows.num_rows
 
 
-def _rows_at_once(parquet: pq.ParquetFile) -> int:
-    """Rows that take about BATCH_BYTES in memory."""
-    metadata = parquet.metadata
-    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return int(max(64, min(MOST_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1))))
+def _checked(batch: Batch, text_key: str) -> Batch:
+    """The batch with the faults of its texts."""
+    texts = batch.column(text_key)
+    wrong = _not_utf8(texts)
+    faults = {row: not_utf8(f"{text_key!r}", at) for row, at in wrong.items()}
+    if texts.null_count:
+        null = pc.indices_nonzero(texts.is_null()).to_pylist()
+        faults |= dict.fromkeys(null, not_text(text_key, kind_of(None)))
+    return replace(batch, faults=faults, texts={text_key: _without(texts, wrong)} if wrong else {})
 
 
-def _json_lines(stream: Any, columns: Sequence[str], text_key: str) -> Iterator[Batch]:
-    lines = decompressed(stream)
-    first = 0
-    while held := lines.readlines(BATCH_BYTES):
-        if first == 0:
-            held[0] = held[0].removeprefix(BYTE_ORDER_MARK)
-        fields = [_row(line) for line in held]
-        arrays = [_array([_value(row, name) for row in fields], name == text_key) for name in columns]
-        yield Batch(first, pa.RecordBatch.from_arrays(arrays, list(columns)), tuple(held))
-        first += len(held)
-
-
-def _row(line: bytes) -> dict[str, Any]:
+def _not_utf8(strings: pa.Array) -> dict[int, int]:
+    """The rows of a column of strings that are not UTF-8, and the first wrong byte of each."""
     try:
-        row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK))
-    except orjson.JSONDecodeError:
-        return {}
-    return row if isinstance(row, dict) else {}
+        strings.validate(full=True)
+    except pa.ArrowInvalid:
+        found = {}
+        for row, value in enumerate(strings.cast(pa.large_binary()).to_pylist()):
+            try:
+                (value or b"").decode("utf-8")
+            except UnicodeDecodeError as error:
+                found[row] = error.start
+        return found
+    return {}
 
 
-def _value(row: dict[str, Any], name: str) -> Any:
-    found = value_at(row, name)
-    return None if found is ABSENT else found
+def _without(values: pa.Array, rows: Iterable[int]) -> pa.Array:
+    """The values, null in some rows."""
+    chosen = set(rows)
+    return pc.if_else(pa.array([row in chosen for row in range(len(values))]), None, values)
 
 
-def _array(values: list[Any], is_text: bool) -> pa.Array:
-    """Values of one field; kinds that do not go together become text."""
-    if is_text:
+def _json(stream: Any, columns: Sequence[str], text_key: str) -> Iterator[Batch]:
+    first, size = 0, 0
+    held: dict[int, bytes] = {}
+    for number, row in json_rows(stream):
+        held[number] = row
+        size += len(row)
+        if size >= BATCH_BYTES:
+            yield _of_rows(first, held, columns, text_key)
+            first, held, size = first + len(held), {}, 0
+    if held:
+        yield _of_rows(first, held, columns, text_key)
+
+
+def _of_rows(first: int, held: Mapping[int, bytes], columns: Sequence[str], text_key: str) -> Batch:
+    faults: dict[int, Fault] = {}
+    rows: list[dict[str, Any]] = []
+    for number, row in enumerate(held.values()):
+        fields = parsed(row)
+        fault = fields if isinstance(fields, Fault) else text_fault(fields, text_key) if text_key in columns else None
+        if fault is not None:
+            faults[number] = fault
+        rows.append({} if isinstance(fields, Fault) else fields)
+    names = list(dict.fromkeys(columns))
+    arrays = [_array([_or_none(value_at(row, name)) for row in rows], name == text_key) for name in names]
+    return Batch(first, pa.RecordBatch.from_arrays(arrays, names), tuple(held.values()), faults, numbers=tuple(held))
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is ABSENT else value
+
+
+def _array(values: list[Any], is_text_column: bool) -> pa.Array:
+    """Values of one field; kinds that do not go together become text, numbers as ids are written."""
+    if is_text_column:
         return pa.array([value if isinstance(value, str) else None for value in values], pa.large_string())
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        plain = (value if isinstance(value, str | None) else orjson.dumps(value).decode() for value in values)
-        return pa.array(list(plain), pa.large_string())
+        return pa.array(map(_as_text, values), pa.large_string())
 
 
-@contextmanager
-def _readable(file: InputFile) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
-        what = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise InputError(f"{file.name} cannot be read to its end: {what}. Fetch it again, or leave it out.") from error
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return id_of(value) or orjson.dumps(value).decode()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import fsspec
+import orjson
 import zstandard
 
 from mga.engine_uri import public_uri
@@ -18,6 +19,9 @@ PARQUET_ENDINGS = (".parquet",)
 JSONL_ENDINGS = tuple(f".{kind}{packed}" for kind in ("jsonl", "ndjson", "json") for packed in ("", ".gz", ".zst"))
 _WILD = ("*", "?", "[")
 _EDGE_BYTES = 65_536
+_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
+_DESCRIPTION_BYTES = 4 << 20
+_DESCRIBING = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "croissant.json")
 _MOST_WINDOW = 1 << 31  # what `zstd --long=31` needs, the most there is
 
 
@@ -35,7 +39,8 @@ class InputFile:
 
 
 def find_files(inputs: Sequence[str]) -> list[InputFile]:
-    """Files, folders, globs and fsspec URLs → files, each once; within one input sorted by path.
+    """Files, folders, globs and fsspec URLs → files, each once; within one input sorted by path. Of a folder or pattern
+    hidden files are left out, and .json files that only describe the data.
 
     Raises InputError for a path that is not there, a pattern that matches nothing, a folder without
     Parquet or JSONL, an unknown file ending, and a file named twice.
@@ -64,12 +69,17 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
 def _find(given: str, shown: str) -> list[InputFile]:
     fs, path = fsspec.core.url_to_fs(given)
     if any(mark in path for mark in _WILD) and not fs.exists(path):
+        start = path[: min(path.find(mark) for mark in _WILD if mark in path)].rpartition("/")[0]
         paths = [p for p in sorted(fs.glob(path)) if not fs.isdir(p)]
+        if "/." not in path.removeprefix(start):
+            paths = [p for p in paths if not _is_hidden(p.removeprefix(start))]
         if not paths:
             raise InputError(f"The pattern {shown} matches no file.")
     elif fs.isdir(path):
         endings = PARQUET_ENDINGS + JSONL_ENDINGS
-        paths = [p for p in sorted(fs.find(path)) if p.endswith(endings)]
+        there = [p for p in sorted(fs.find(path)) if not _is_hidden(p.removeprefix(path.rstrip("/")))]
+        paths = [p for p in there if p.endswith(endings)]
+        paths = [p for p in paths if not _is_side_file(p, fs, paths)]
         if not paths:
             raise InputError(f"The folder {shown} holds no Parquet or JSONL file ({', '.join(endings)}).")
     elif fs.exists(path):
@@ -82,7 +92,40 @@ def _find(given: str, shown: str) -> list[InputFile]:
             raise InputError(f"{public_uri(p)} is neither {kinds}.")
     wild = [path.find(mark) for mark in _WILD if mark in path] if path not in paths else []
     base = path[: min(wild, default=len(path.rstrip("/")))].rpartition("/")[0]
-    return [InputFile(p, public_uri(p.removeprefix(base).lstrip("/")), int(fs.size(p) or 0), fs) for p in paths]
+    files = [InputFile(p, public_uri(p.removeprefix(base).lstrip("/")), int(fs.size(p) or 0), fs) for p in paths]
+    for file in files:
+        if 0 < file.size < _POINTER_BYTES and _beginning(fs, file.url).startswith(_POINTER):
+            raise InputError(f"{file.name} is a pointer of Git LFS and not the file itself; run: git lfs pull.")
+    return files
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a path below the named folder is no data: hidden (.cache, .git, ._a.jsonl), or what a writer keeps for
+    itself (_SUCCESS, _temporary/, _delta_log/, __MACOSX/). A file whose name begins with one underscore may be data."""
+    *folders, name = [part for part in path.split("/") if part] or [""]
+    return name.startswith(".") or any(part.startswith((".", "_")) for part in folders)
+
+
+def _is_side_file(path: str, fs: Any, beside: Sequence[str]) -> bool:
+    """Whether a .json file among the data of a folder describes them, as clones of a model hub have it: one of known
+    name, or one beside other kinds of files that holds a single object."""
+    name = path.rpartition("/")[2]
+    if name in _DESCRIBING:
+        return True
+    if not path.endswith(".json") or all(other.endswith(".json") for other in beside):
+        return False
+    if int(fs.size(path) or 0) > _DESCRIPTION_BYTES:
+        return False
+    with fs.open(path, "rb") as stream:
+        try:
+            return isinstance(orjson.loads(stream.read()), dict)
+        except orjson.JSONDecodeError:
+            return False
+
+
+def _beginning(fs: Any, path: str) -> bytes:
+    with fs.open(path, "rb") as stream:
+        return bytes(stream.read(len(_POINTER)))
 
 
 def fingerprint(files: Sequence[InputFile]) -> str:

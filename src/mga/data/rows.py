@@ -49,8 +49,9 @@ class Fault(NamedTuple):
 
 
 def json_rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Rows of JSON Lines, or of arrays, as they stand in the file, with the line (of arrays: the element) of each,
-    from 0. Raises one of DAMAGE where the file breaks off: an array that does not end is an EOFError."""
+    """Rows of JSON Lines, or of arrays, each on one line, with the line (of arrays: the element) of the file, from 0.
+
+    Raises one of DAMAGE where the file breaks off: an array that does not end is an EOFError."""
     if _begins_array(stream):
         yield from enumerate(_elements(decompressed(stream)))
         return
@@ -110,7 +111,7 @@ def _elements(stream: BinaryIO) -> Iterator[bytes]:
                 depth += (found[0] in b"{[") - (found[0] in b"}]")
                 if depth == 0 and not quoted and found[0] in b"}]":
                     end = scanned
-        yield bytes(held[at:end]).rstrip()
+        yield bytes(held[at:end]).replace(b"\n", b" ").replace(b"\r", b" ").rstrip()  # no string of JSON holds these
         at = end
         if at > _BLOCK:
             del held[:at]

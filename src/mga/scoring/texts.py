@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import pyarrow as pa
-
-from mga.data.corpus_files import Corpus, open_corpus
+from mga.data.columns import can_hold_ids
+from mga.data.corpus_files import Batch, Corpus, open_corpus
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.records import content_id
@@ -28,10 +26,11 @@ class Text:
 def check_columns(corpus: Corpus, source_key: str | None) -> None:
     """Raise InputError unless every file has the columns of the text and of the source, if one is named."""
     for file in corpus.files:
-        present = corpus.columns(file)
-        for key, option in ((corpus.text_key, "--text-key"), (source_key, "--by")):
+        keys = ((corpus.text_key, "--text-key"), (source_key, "--by"))
+        present = corpus.present(file, [key for key, _ in keys if key])
+        for key, option in keys:
             if key and key not in present:
-                has = ", ".join(present) or "none"
+                has = ", ".join(corpus.columns(file)) or "none"
                 raise InputError(f"{file.name} has no column {key!r}; it has: {has}. Choose with {option}.")
 
 
@@ -40,19 +39,18 @@ def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> I
     seen: Counter[str] = Counter()
     inputs = _inputs(corpus)
     for file in corpus.files:
-        present = corpus.columns(file)
-        extra = [key for key in (corpus.id_key, source_key) if key and key in present]
+        extra = corpus.present(file, [key for key in (corpus.id_key, source_key) if key])
         for batch in corpus.batches(file, list(dict.fromkeys([corpus.text_key, *extra]))):
-            for row in _rows(batch.rows):
-                text, given = row.get(corpus.text_key), row.get(corpus.id_key)
-                if not isinstance(text, str) or not has_words(text):
+            ids = batch.ids(corpus.id_key).to_pylist()
+            sources = _labels(batch, source_key) if source_key else [None] * len(ids)
+            for text, given, source in zip(batch.column(corpus.text_key).to_pylist(), ids, sources, strict=True):
+                if text is None or not has_words(text):
                     skipped["no_text"] += 1
                     continue
-                name = str(given) if isinstance(given, str | int) and given != "" else content_id(text)
+                name = given or content_id(text)
                 seen[name] += 1
                 number = f"#{seen[name]}" if seen[name] > 1 else ""
-                source = row.get(source_key) if source_key else None
-                yield Text(f"{name}{number}", text, inputs[file.url], None if source is None else str(source))
+                yield Text(f"{name}{number}", text, inputs[file.url], source)
 
 
 def _inputs(corpus: Corpus) -> dict[str, str]:
@@ -66,13 +64,11 @@ def _inputs(corpus: Corpus) -> dict[str, str]:
     return names
 
 
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch; empty where a value is no UTF-8."""
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist()
-        return rows
-    except UnicodeDecodeError:
-        return [{}] if batch.num_rows == 1 else [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
+def _labels(batch: Batch, name: str) -> list[str | None]:
+    """A column as labels to group by."""
+    if not batch.has(name) or can_hold_ids(batch.column(name).type):
+        return list(batch.ids(name).to_pylist())
+    return [None if value is None else str(value) for value in batch.column(name).to_pylist()]
 
 
 def ids_of(corpus: Corpus) -> Iterator[str]:

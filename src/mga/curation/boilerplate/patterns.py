@@ -120,13 +120,13 @@ class Reading:
 
     def _present(self, file: InputFile, columns: Sequence[str]) -> list[str]:
         text_key = self.corpus.text_key
-        held = self.corpus.columns(file) if is_parquet(file) and set(columns) != {text_key} else columns
+        held = self.corpus.present(file, columns) if is_parquet(file) else columns
         return [name for name in dict.fromkeys(columns) if name == text_key or name in held]
 
 
 def reading_of(corpus: Corpus, sample: int, seed: int) -> tuple[Reading, int]:
     """A sample of about so many rows, and how many rows there are."""
-    rows = sum(count_rows(corpus.files))
+    rows = sum(count_rows(corpus.files, corpus.text_key))
     return Reading(corpus, min(1.0, sample / rows) if rows else 1.0, seed), rows
 
 
@@ -168,7 +168,7 @@ def mine(
 
 def require_originals(corpus: Corpus, key: str | None) -> None:
     """Raises InputError when a column that was asked for by name is in no file."""
-    if key and not any(key in corpus.columns(file) for file in corpus.files):
+    if key and not any(corpus.present(file, [key]) for file in corpus.files):
         raise InputError(f"No file of {corpus.given[0]} has a column {key!r}; name another with --original-key.")
 
 

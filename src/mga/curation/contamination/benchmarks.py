@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from mga.data.columns import ABSENT, id_of, value_at
 from mga.data.corpus_files import Corpus, is_parquet
 from mga.data.documents import InputFile
+from mga.data.schema import columns_in
 from mga.errors import InputError
 
 QUESTIONS = ("question", "query", "prompt", "problem", "goal", "ctx", "sentence", "stem", "instruction", "input")
@@ -29,6 +31,8 @@ KNOWN_FIELDS = (*QUESTIONS, *ANSWERS, *PASSAGES, *CHOICES, *(name for group in S
 KEYS = ("answerkey", "answer_key", "answer_idx", "answer", "label", "gold", "cop")
 IDS = ("id", "question_id", "task_id", "qid", "uid", "_id", "ind", "idx", "index")
 
+_MARKS = re.compile(r"<<[^<>\n]*>>")
+_FINAL = re.compile(r"\n\s*####[^\n]*\s*\Z")
 _BLANK = re.compile(r"(?<!\w)_+(?!\w)")
 
 
@@ -52,33 +56,44 @@ class ItemText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Benchmarks:
-    """Items, and their different texts, each with the numbers of the items that have it."""
+    """Items, and their different texts, each with the numbers of the items that have it.
+
+    `equals` has for each item the first of its file with the same texts: a row that stands in a file several times, as
+    in logs of several answers to one question, is one item as far as templates are counted.
+    """
 
     items: tuple[Item, ...]
     texts: tuple[ItemText, ...]
     holders: tuple[tuple[int, ...], ...]
+    equals: tuple[int, ...]
 
 
 def read_benchmarks(files: Sequence[InputFile], fields: Sequence[str] | None = None) -> Benchmarks:
     """The items of benchmark files: of each row the known fields (KNOWN_FIELDS), or those named, whatever their case.
 
     Each string in a field, however deep in lists and structures, is a text; so is the question with its correct answer.
+    Fields are looked for in nested objects too (`doc` in the logs of lm-eval). A solution with calculator marks
+    (GSM8K's <<48/2=24>>) is a text with and without them. Where a row has nothing but the prompts it was asked with
+    (`arguments`), the last part of each counts, since the parts before may be examples of other items.
     Raises InputError for a file without any such field, or a line that is no JSON object.
     """
     items: list[Item] = []
     holders: dict[ItemText, list[int]] = {}
+    equals: list[int] = []
     wanted = tuple(_plain(name) for name in fields or KNOWN_FIELDS)
     missing = set(wanted)
     for file in files:
         present: set[str] = set()
+        known: dict[tuple[ItemText, ...], int] = {}
         for number, row in enumerate(_rows(file, wanted)):
-            if row is None:
-                continue
-            present.update(row)
-            for text in dict.fromkeys(_texts_of(row, wanted)):
+            present.update(name for node in _nodes(row, wanted) for name in node)
+            present.update(name for name in wanted if value_at(row, name) is not ABSENT)
+            texts = tuple(dict.fromkeys(_all_texts_of(row, wanted)))
+            for text in texts:
                 holders.setdefault(text, []).append(len(items))
-            own = next((row[name] for name in IDS if isinstance(row.get(name), str | int)), number)
-            items.append(Item(str(own), file.name, number))
+            equals.append(known.setdefault(texts, len(items)))
+            own = next(filter(None, (id_of(row.get(name)) for name in IDS)), str(number))
+            items.append(Item(own, file.name, number))
         if not present.intersection(wanted):
             what = f"the fields {', '.join(fields)}" if fields else "the fields that usually hold questions or answers"
             named = ", ".join(sorted(present)) or "no rows"
@@ -86,26 +101,28 @@ def read_benchmarks(files: Sequence[InputFile], fields: Sequence[str] | None = N
         missing -= present
     if fields and missing:
         raise InputError(f"No benchmark file has the field {sorted(missing)[0]!r}; correct --fields.")
-    return Benchmarks(tuple(items), tuple(holders), tuple(map(tuple, holders.values())))
+    return Benchmarks(tuple(items), tuple(holders), tuple(map(tuple, holders.values())), tuple(equals))
 
 
-def _rows(file: InputFile, wanted: Sequence[str]) -> Iterator[dict[str, Any] | None]:
-    """Rows with plain names; None for an empty line."""
+def _rows(file: InputFile, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows with plain names."""
     corpus = Corpus((), (file,), text_key="")
     if is_parquet(file):
-        names = corpus.columns(file)
-        searched = any(_plain(name) in wanted for name in names)
-        read = [name for name in names if not searched or _plain(name) in {*wanted, *KEYS, *IDS}]
+        kinds = columns_in(file)
+        names = [name for name in kinds if name.rpartition(".")[0] not in kinds]
+        searched = any(_plain(name.rpartition(".")[2]) in wanted for name in kinds)
+        used = {*wanted, *KEYS, *IDS}
+        read = [n for n in names if not searched or _plain(n) in used or kinds[n] & {"a list", "an object"}]
         for batch in corpus.batches(file, read):
             try:
                 rows = batch.rows.to_pylist()
             except UnicodeDecodeError as error:
                 raise InputError(f"{file.name} holds a string that is not UTF-8; write it again.") from error
-            yield from (_unnested(row) for row in rows)
+            yield from map(_unnested, rows)
         return
     for batch in corpus.batches(file, []):
-        for number, line in enumerate(batch.lines or (), batch.first + 1):
-            yield _unnested(_object(line, f"{file.name}, line {number:,}")) if line.strip() else None
+        for row, line in enumerate(batch.lines or ()):
+            yield _unnested(_object(line, f"{file.name}, line {batch.number(row) + 1:,}"))
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
@@ -132,6 +149,31 @@ def _unnested(row: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _nodes(row: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """A row and the objects in it, with plain names, but for those within a field that is searched as it is."""
+    yield row
+    for name, value in row.items():
+        if name not in wanted:
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, Mapping):
+                    yield from _nodes(_unnested(inner), wanted)
+
+
+def _all_texts_of(row: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[ItemText]:
+    """The texts of a row, those in nested objects included."""
+    found = [text for node in _nodes(row, wanted) for text in _texts_of(node, wanted)]
+    found += [
+        ItemText(text, name, 0)
+        for name in wanted
+        if "." in name and name not in row and (value := value_at(row, name)) is not ABSENT
+        for text in _strings(value)
+    ]
+    if all(text.field in ANSWERS for text in found):
+        prompts = (prompt.rpartition("\n\n")[2] for prompt in _strings(row.get("arguments")))
+        found += [ItemText(prompt.strip(), "arguments", 0) for prompt in prompts if prompt.strip()]
+    yield from found
+
+
 def _texts_of(row: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[ItemText]:
     for name in wanted:
         yield from (ItemText(text, name, 0) for text in _strings(row.get(name)))
@@ -147,10 +189,12 @@ def _texts_of(row: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[ItemTex
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All strings in a value, without white space around them."""
+    """All strings in a value, without white space around them; with calculator marks also without those."""
     if isinstance(value, str):
         if value.strip():
             yield value.strip()
+            if (bare := _FINAL.sub("", _MARKS.sub("", value)).strip()) not in ("", value.strip()):
+                yield bare
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from _strings(inner)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mga.curation.contamination.benchmarks import PASSAGES, Benchmarks
 from mga.curation.stage import Counts, Stage, reasons_of
+from mga.data.columns import is_text
 from mga.data.corpus_files import Batch, Corpus, is_parquet, ordered
 from mga.data.store import committed
 from mga.errors import InputError, StopError
@@ -131,7 +132,7 @@ class Index:
 
 
 def build_index(benchmarks: Benchmarks, limits: Limits) -> Index:
-    """The index of all texts of the items. Raises InputError when no item is long enough to be searched."""
+    """The index of all texts of the items. Raises InputError when nothing is left to be searched."""
     texts = pa.array([text.text for text in benchmarks.texts], pa.large_string())
     tokens = tokens_of(texts)
     words = _words(texts, tokens)
@@ -150,6 +151,11 @@ def build_index(benchmarks: Benchmarks, limits: Limits) -> Index:
     common, examples = _templates(benchmarks, words, windows, at, grams[at], owners, limits.template)
     del grams
     windows[at[common]] = 0
+    if common.all():
+        raise InputError(
+            f"Nothing is left to search for: every n-gram stands in more than {limits.template} items and counts as a "
+            "template. Raise --template (0: none is one), or name --fields."
+        )
     return Index(
         benchmarks=benchmarks,
         limits=limits,
@@ -181,7 +187,7 @@ def _templates(
     common = np.zeros(len(at), np.bool_)
     if not most:
         return common, ()
-    items = np.array([held[0] for held in benchmarks.holders], np.int32)[owners]
+    items = np.array([benchmarks.equals[held[0]] for held in benchmarks.holders], np.int32)[owners]
     held = [_weight(benchmarks, text) for text in range(len(benchmarks.texts))]
     order = np.argsort(grams, kind="stable")  # stable: within equal n-grams, items stay in order
     counts = np.zeros(len(at), np.int32)
@@ -198,8 +204,9 @@ def _templates(
 
 
 def _weight(benchmarks: Benchmarks, text: int) -> int:
-    """For how many items a text counts: those of one file, since a copy in another file makes no template of it."""
-    holders = benchmarks.holders[text]
+    """For how many items a text counts: different ones of one file, since a copy, there or in another file, makes no
+    template of it."""
+    holders = {benchmarks.equals[item] for item in benchmarks.holders[text]}
     if len(holders) == 1 or benchmarks.texts[text].field in PASSAGES:
         return 1
     return max(Counter(benchmarks.items[item].benchmark for item in holders).values())
@@ -317,6 +324,7 @@ def _judge(corpus: Corpus, index: Index, number: int, batch: Batch | None) -> _J
         return _Judged(number, None)
     file, texts = corpus.files[number].name, batch.column(corpus.text_key)
     ids = batch.column(corpus.id_key)
+    ids = batch.ids(corpus.id_key) if is_text(ids.type) else ids
     reasons: dict[int, tuple[str, str]] = {}
     lines: list[bytes] = []
     for row, matches in groupby(find_matches(index, texts), key=lambda match: match.row):

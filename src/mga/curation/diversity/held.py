@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mga.curation.diversity.overlap import new_share, token_estimates
 from mga.curation.diversity.spread import HLL_REGISTERS, gram_registers
+from mga.data.columns import can_hold_ids
 from mga.data.corpus_files import Batch, Corpus, is_parquet, ordered
 from mga.data.documents import InputFile
 from mga.errors import InputError
@@ -37,7 +38,8 @@ TEXT_BYTES = 8_000
 LABELS = ("genre", "audience")
 NEW_GRAMS = (1, 3, 5)
 DISTINCT_GRAMS = (1, 2, 3)
-_ORIGIN_KEYS = ("chunk_id", "source_id", "raw_text")
+_ORIGIN_IDS = ("chunk_id", "source_id")
+_ORIGIN_KEYS = (*_ORIGIN_IDS, "raw_text")
 _LEVELS = 16
 ROWS_AT_ONCE = 128
 """So few that the words of a piece stay in the processor's cache, and that the allocator uses their memory again."""
@@ -118,17 +120,19 @@ def hold(corpus: Corpus, by: str | None, seed: int, workers: int) -> Held:
 
     Raises InputError when a file lacks the texts, none has `by`, or there is no text at all.
     """
-    columns = {file.url: corpus.columns(file) for file in corpus.files}
-    everywhere = {name for names in columns.values() for name in names}
-    if by and by not in everywhere:
-        raise InputError(f"No file has the column {by!r} of --by; there are: {', '.join(sorted(everywhere))}.")
     wanted = list(dict.fromkeys([corpus.text_key, *_ORIGIN_KEYS, *LABELS, *([by] if by else [])]))
+    columns = {file.url: corpus.present(file, wanted) for file in corpus.files if is_parquet(file) or by}
+    if by and not any(by in names for names in columns.values()):
+        there = sorted({name for file in corpus.files for name in corpus.columns(file)})
+        raise InputError(f"No file has the column {by!r} of --by; there are: {', '.join(there)}.")
     gathered = _Gathered(seed)
 
     def jobs() -> Iterator[tuple[int, Batch]]:
         for number, file in enumerate(corpus.files):
-            of_file = [n for n in wanted if n in columns[file.url] or n == corpus.text_key]
-            for batch in corpus.batches(file, of_file if is_parquet(file) else wanted):
+            of_file = (
+                [n for n in wanted if n in columns[file.url] or n == corpus.text_key] if is_parquet(file) else wanted
+            )
+            for batch in corpus.batches(file, of_file):
                 yield number, batch
 
     def work(job: tuple[int, Batch]) -> list[_Piece]:
@@ -264,12 +268,14 @@ def _columns(batch: Batch, file: InputFile, text_key: str, by: str | None) -> pa
     """The columns text, original, origin, genre, audience, group of a batch, as strings; null where there is none."""
 
     def column(name: str) -> pa.Array:
-        if name not in batch.rows.schema.names:
+        if not batch.has(name):
             return pa.nulls(batch.rows.num_rows, pa.large_string())
+        if name in _ORIGIN_IDS and can_hold_ids(batch.column(name).type):
+            return batch.ids(name)
         try:
             return batch.column(name).cast(pa.large_string())
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-            kind = batch.rows.column(name).type
+            kind = batch.column(name).type
             raise InputError(f"{file.name}: {name!r} holds {kind}, which is no label; leave it out.") from None
 
     return pa.RecordBatch.from_arrays(

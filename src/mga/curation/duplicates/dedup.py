@@ -2,8 +2,9 @@
 
 Five passes, each continued where it was stopped; what they leave for the next lies in the stage's scratch folder:
 
-1. sign    every text → a fingerprint of its tokens and MinHash band hashes (`texts.py`, `minhash.py`)
-2. band    texts of equal tokens count as one; those that share a band hash are candidates (`bands.py`)
+1. sign    every text → a fingerprint of its characters and MinHash band hashes (`texts.py`, `minhash.py`)
+2. band    texts that are equal, white space and Unicode form apart, count as one; those that share a band hash are
+           candidates (`bands.py`)
 3. gather  the candidates are read again, and their exact shingle sets laid down batch by batch
 4. judge   each candidate is compared with the kept texts of its buckets, best first (`verify.py`)
 5. write   kept/ and dropped/
@@ -72,7 +73,7 @@ class Ranked(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """For each place: the place of the kept text it goes for (uint32), how similar, whether the tokens are equal."""
+    """For each place: the place of the kept text it goes for (uint32), how similar, whether the texts are equal."""
 
     goes_for: NDArray[np.uint32]
     similarity: NDArray[np.float32]
@@ -118,7 +119,7 @@ class Dedup:
         self.memory = memory
         self.workers = workers
         self.say = say
-        columns = [corpus.columns(file) for file in corpus.files]
+        columns = [corpus.present(file, (*SCORES, *SOURCES, ORIGINAL)) for file in corpus.files]
         self.keep = rules.keep or ("score" if _has(columns, SCORES) else "first")
         originals = _has(columns, [ORIGINAL]) if rules.originals is None else rules.originals
         _check(columns, self.keep, originals, rules.keep_siblings)
@@ -182,7 +183,7 @@ class Dedup:
         return Ranked(leader_of, place_of, leaders)
 
     def _leaders(self, order: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """For each of the texts in order of rank the first one of equal tokens (and, with siblings kept, source)."""
+        """For each of the texts in order of rank the first that is equal (and, with siblings kept, of its source)."""
         first, other = (self.texts.column(name, np.uint64)[order] for name in ("fingerprint", "fingerprint2"))
         if self.rules.keep_siblings:
             sources = self.texts.column("source", np.uint64, 0)[order]
@@ -333,7 +334,7 @@ class Dedup:
     def _verdicts(
         self, first: int, count: int, ranked: Ranked, decided: Decided
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint32], NDArray[np.float32], NDArray[np.bool_]]:
-        """For `count` texts from number `first` on: whether each goes, for which text, how similar, of equal tokens."""
+        """For `count` texts from number `first` on: whether each goes, for which text, how similar, equal or not."""
         numbers = np.arange(first, first + count, dtype=np.uint32)
         leaders = ranked.leader_of[numbers]
         target = leaders.copy()

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mga.curation.duplicates.minhash import string_hashes
+from mga.data.columns import can_hold_ids
 from mga.data.corpus_files import Batch
 from mga.data.documents import InputFile
 from mga.errors import InputError
@@ -33,7 +34,7 @@ def scores_of(batch: Batch, file: InputFile) -> NDArray[np.float32]:
     for name in SCORES:
         if name not in batch.rows.schema.names:
             continue
-        values = batch.column(name)
+        values = _numbers(batch.column(name))
         if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_null(values.type)):
             raise InputError(f"{file.name}: column {name!r} holds {values.type}, not numbers; choose another --keep.")
         scores = pc.coalesce(scores, values.cast(pa.float32()))
@@ -41,14 +42,22 @@ def scores_of(batch: Batch, file: InputFile) -> NDArray[np.float32]:
     return np.nan_to_num(found, nan=-np.inf, neginf=-np.inf, posinf=np.inf)
 
 
+def _numbers(values: pa.Array) -> pa.Array:
+    """Values with those that are written as text as numbers, where all of them are such."""
+    if not pa.types.is_large_string(values.type):
+        return values
+    try:
+        return values.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return values
+
+
 def sources_of(batch: Batch, file: InputFile) -> NDArray[np.uint64]:
     """A number (uint64) for the piece of a source each row was made from; 0 where the row does not say."""
     found = np.zeros(batch.rows.num_rows, np.uint64)
     for name in SOURCES:
         if name in batch.rows.schema.names:
-            values = batch.rows.column(name)
-            whole = pa.types.is_integer(values.type)
-            values = values.cast(pa.large_string()) if whole else strings_of(batch, name, file)
+            values = batch.ids(name) if can_hold_ids(batch.column(name).type) else strings_of(batch, name, file)
             found = (found << np.uint64(1)) ^ string_hashes(values)
     return found
 

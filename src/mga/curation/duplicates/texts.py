@@ -224,15 +224,14 @@ def band_name(number: int) -> str:
 
 def _names_in(part: Part, rows: NDArray[np.int64]) -> Iterator[str]:
     """Names of some rows (ascending) of a file."""
-    columns = part.corpus.columns(part.file)
     wanted = ["source_id", part.corpus.id_key] if part.is_original else [part.corpus.id_key]
-    key = next((name for name in wanted if name in columns), None)
+    key = next(iter(part.corpus.present(part.file, wanted)), None)
     kind = "original " if part.is_original else ""
     if key is None:
         yield from (f"{kind}{part.file.name} row {row}" for row in rows.tolist())
         return
     for batch in part.corpus.batches(part.file, [key]):
         begin, end = np.searchsorted(rows, [batch.first, batch.first + batch.rows.num_rows])
-        ids = batch.column(key).take(pa.array(rows[begin:end] - batch.first)).to_pylist()
+        ids = batch.ids(key).take(pa.array(rows[begin:end] - batch.first)).to_pylist()
         for row, given in zip(rows[begin:end].tolist(), ids, strict=True):
-            yield f"{kind}{given}" if isinstance(given, str | int) else f"{kind}{part.file.name} row {row}"
+            yield f"{kind}{given if given is not None else f'{part.file.name} row {row}'}"
