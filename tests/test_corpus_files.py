@@ -273,7 +273,7 @@ def test_rows_that_cannot_be_used_are_nulls_with_their_faults_and_told_of(
         "reasons": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         "first": told["first"],
     }
-    assert "a.jsonl, row 2: the line is not valid JSON" in told["first"]
+    assert "a.jsonl, row 3: the line is not valid JSON" in told["first"]
 
 
 def test_texts_of_parquet_that_are_null_or_no_utf8_are_faults(tmp_path: Path) -> None:
