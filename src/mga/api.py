@@ -134,13 +134,13 @@ async def expand_async(
     """The same inside an event loop."""
     from rich.console import Console
 
-    from mga.runs.executors.local import expand_here
+    from mga.runs.executors.local import expand as expand_here
     from mga.runs.monitoring.progress import Progress
     from mga.runs.run import Run
 
     given = load_config(Path(config) if config else None, {**settings, "input": _paths(documents, out)})
     run = Run(out)
-    await expand_here(given, run, workers, Progress(Console(stderr=True), quiet))
+    await expand_here(given, run, Progress(Console(stderr=True), quiet), helpers=workers - 1)
     return ExpandedRun(out)
 
 
