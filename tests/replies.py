@@ -184,7 +184,7 @@ def started(file: Path, *arguments: str, port: int) -> Iterator[None]:
         env=os.environ | {"BOMB": "1"},
     ) as process:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while True:
                 with socket.socket() as one:
                     if one.connect_ex(("127.0.0.1", port)) == 0:

@@ -75,6 +75,8 @@ def _cut_marks(
     with the names of these cuts. A document that is repeated in its tags before the rewrite is cut with them."""
     text = rewrite.text
     start, end = 0, end_of_turn(text)
+    if end == len(text) and "<" not in text:
+        return rewrite, ()
     ends_early = end < len(text)
     opened = _OPENED.match(text)
     if opened:
