@@ -283,8 +283,9 @@ def test_a_store_whose_package_is_missing_names_the_extra(
 
 def test_a_package_that_cannot_be_imported_is_a_sentence(tmp_path: Path) -> None:
     """As numba says where numpy is too new for it."""
-    (tmp_path / "numba").mkdir()
-    (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('Numba needs NumPy 2.4 or less.')")
+    for name, code in (("numba", ""), ("numpy", "raise ImportError('Numba needs NumPy 2.4 or less.')")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SOURCE.parent)])}
     words = [sys.executable, "-m", "mga", "dedup", "corpus.parquet", "--out", "out"]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
