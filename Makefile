@@ -11,7 +11,7 @@ VLLM := .venv-vllm
 
 .PHONY: help demo test test-random test-install test-floors test-torch test-servers test-browser test-readers test-slurm chaos replies check format install clean report-assets \
 	bench-corpus bench-client bench-engine bench-prefix bench-model bench-pairs bench-torch bench-plan \
-	bench-judge bench-prompts bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
+	bench-judge bench-generators bench-prompts bench-losses bench-pack bench-executors bench-quantize bench-pretrain bench-tool
 
 help:
 	@echo "make demo         install, fetch the embedded model, expand three documents, show one"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench-corpus duplicates, contamination, phrases, diversity, Parquet (CORPUS=texts.parquet, MEGABYTES=500)"
 	@echo "make bench-executors how a run grows with workers, what Ray costs (ARGS=--million: memory over 1,000,000 documents)"
 	@echo "make bench-plan   plans against whole runs, the simulated fleet against real ones (CORPUS=texts.parquet; 7 minutes)"
+	@echo "make bench-generators what a generator is worth: pairs, texts, speed (ENGINE=URI INPUT=file SPLIT=valid,test)"
 	@echo "make bench-judge  what a judge is worth: AUC on planted pairs (INPUT=file, ARGS='--judge-engine URL#MODEL')"
 	@echo "make bench-prompts    texts of known origin beside a corpus: what its words rest on (CORPUS=texts.parquet)"
 	@echo "make bench-pack   tokenizing and packing against the tokenizers library alone (CORPUS=…, TOKENIZER=tokenizer.json)"
@@ -207,6 +208,11 @@ bench-pairs: install
 
 bench-executors: install
 	$(BIN)/python bench/executors.py $(ARGS)
+
+SPLIT ?=
+OUT ?= .bench-generators
+bench-generators: install
+	$(BIN)/python bench/generators.py run '$(ENGINE)' $(INPUT) --split '$(SPLIT)' --out $(OUT) $(ARGS)
 
 bench-judge: install
 	$(BIN)/python bench/judge.py $(INPUT) $(ARGS)

@@ -107,11 +107,9 @@ def answer(prompt: str) -> str:
         facts = (note.year, note.builder, note.material, note.height)
         held = sum(fact in rewrite for fact in facts)
         return json.dumps({"analysis": f"{held} of {len(facts)} facts are in the text.", "score": 1 + held})
-    if "audience_1" in prompt:
-        pairs = {}
-        for i, genre in enumerate(GENRES, 1):
-            pairs |= {f"audience_{i}": READERS[genre], f"genre_{i}": GENRES[genre]}
-        return json.dumps(pairs, separators=(",", ":"))
+    if "kind_of_text" in prompt:
+        pairs = [{"kind_of_text": GENRES[genre], "readers": READERS[genre]} for genre in GENRES]
+        return json.dumps({"texts": pairs}, separators=(",", ":"))
     genre = next(name for name, said in GENRES.items() if f"Genre: {said}" in prompt)
     return note.rewritten(genre)
 

@@ -125,8 +125,8 @@ def test_five_different_pairs_come_from_one_request(orchard: Document) -> None:
     assert propose(orchard, model) == FIVE
     (request,) = model.requests
     assert request.schema == pair_schema(5)
-    assert "genre_5" in request.prompt
-    assert "Already used" not in request.prompt
+    assert "5 objects" in request.prompt
+    assert "Taken already" not in request.prompt
 
 
 def test_what_is_missing_is_asked_for_again_with_the_others_given_as_used(orchard: Document) -> None:
@@ -135,6 +135,7 @@ def test_what_is_missing_is_asked_for_again_with_the_others_given_as_used(orchar
     again = model.requests[1]
     assert again.schema == pair_schema(2)
     assert [pair.genre in again.prompt for pair in FIVE] == [True, True, True, False, False]
+    assert [f"{pair.genre} / {pair.audience}" in again.prompt for pair in FIVE] == [False] * 5  # nothing to copy
     assert model.requests[0].seed != again.seed
 
 
@@ -168,7 +169,7 @@ def test_what_was_wrong_with_an_answer_is_shown_when_it_is_asked_for_again(orcha
 
 
 def test_a_pair_of_too_few_words_to_write_by_is_no_pair(orchard: Document) -> None:
-    bare, looping = Pair("a story", "people"), Pair("story of a story of a story of a story", FIVE[0].audience)
+    bare, looping = Pair("a story", "readers"), Pair("story of a story of a story of a story", FIVE[0].audience)
     model = Model(answer(bare, looping, *FIVE[:3]), answer(*FIVE[3:]))
     assert propose(orchard, model) == FIVE
 
@@ -183,7 +184,7 @@ def test_one_by_one_asks_for_a_pair_at_a_time_and_bounds_its_requests(orchard: D
     pairs = propose(orchard, model, pairing={"recipe": "one-by-one", "attempts": 3})
     assert pairs == FIVE
     assert len(model.requests) == 7
-    assert {tuple(request.schema["properties"]) for request in model.requests} == {("genre", "audience")}
+    assert {tuple(request.schema["properties"]) for request in model.requests} == {("kind_of_text", "readers")}
     stubborn = Model(*[replies[0]] * 7)
     pairs = propose(orchard, stubborn, pairing={"recipe": "one-by-one", "attempts": 3})
     assert [isinstance(pair, Pair) for pair in pairs] == [True, False, False, False, False]

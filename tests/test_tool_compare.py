@@ -128,15 +128,15 @@ def test_pairs_that_are_not_json_show_in_stage_one_and_as_texts_that_never_came(
 
 def test_valid_means_exactly_what_was_asked_for_unmended() -> None:
     schema = pair_schema(1)
-    good = {"genre": "A field notebook in short notes.", "audience": "Retired pilots who doubt the subject."}
+    good = {"kind_of_text": "A field notebook in short notes.", "readers": "Retired pilots who doubt the subject."}
     assert is_valid(json.dumps(good), schema)
     for bad in (
         json.dumps(good)[:-1],
         f"```json\n{json.dumps(good)}\n```",
         json.dumps({**good, "more": "words of no use"}),
-        json.dumps({"genre": good["genre"]}),
-        json.dumps({**good, "audience": "x"}),
-        json.dumps({**good, "audience": 3}),
+        json.dumps({"kind_of_text": good["kind_of_text"]}),
+        json.dumps({**good, "readers": "x"}),
+        json.dumps({**good, "readers": 3}),
     ):
         assert not is_valid(bad, schema), bad
 

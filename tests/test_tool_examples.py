@@ -77,7 +77,7 @@ def test_examples_are_what_the_teacher_was_asked_and_said(run: Path, tokenizer: 
     for row in pairs:
         asked, said = (message["content"] for message in row["messages"])
         assert parse_pairs(said) == parse_pairs(answer(asked))
-        assert list(orjson.loads(said))[:2] == ["audience_1", "genre_1"]
+        assert list(orjson.loads(said)["texts"][0]) == ["kind_of_text", "readers"]
     assert record["prompts"]["reformulate"] == read_json(run / "run.json")["identity"]["prompts"]["reformulate"]
     assert (tmp_path / "data" / "prompts" / "reformulate_base.md").read_text().strip()
     lengths = tokenizer.encode([texts[0]["messages"][0]["content"]])[1]

@@ -87,6 +87,10 @@ class CleaningRules(_Section):
     )
     max_copied: Share = Field(0.8, description="share of word 8-grams copied from the document: near_copy")
     min_coverage: Share = Field(0.1, description="share of the document's keywords that must occur: low_coverage")
+    check_language: bool = Field(
+        True,
+        description="a text in another language than its document is dropped as wrong_language (extra: languages)",
+    )
     max_cut: Share = Field(0.5, description="share of the reply that cutting boilerplate may take: boilerplate")
     phrases: str | None = Field(None, description="file of boilerplate that replaces the built-in one")
     patterns: str | None = Field(

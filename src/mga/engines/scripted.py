@@ -130,13 +130,15 @@ class ScriptedEngine:
 
 
 def _pairs(schema: Mapping[str, Any], rng: Random) -> str:
-    answer = {}
-    for key in schema.get("properties", {"genre": {}, "audience": {}}):
-        if key.startswith("genre"):
-            answer[key] = f"A {rng.choice(_GENRES)} number {rng.randrange(1000)}, told step by step in a calm tone."
-        else:
-            answer[key] = f"{rng.choice(_READERS)} aged {rng.randrange(18, 90)}, {rng.choice(_MOODS)}.".capitalize()
-    return orjson.dumps(answer).decode()
+    count = schema.get("properties", {}).get("texts", {}).get("minItems", 0)
+    texts = [_pair(rng) for _ in range(count or 1)]
+    return orjson.dumps({"texts": texts} if count else texts[0]).decode()
+
+
+def _pair(rng: Random) -> dict[str, str]:
+    readers = f"{rng.choice(_READERS)} aged {rng.randrange(18, 90)}, {rng.choice(_MOODS)}.".capitalize()
+    genre = f"A {rng.choice(_GENRES)} number {rng.randrange(1000)}, told step by step in a calm tone."
+    return {"kind_of_text": genre, "readers": readers}
 
 
 def _retell(document: str, rng: Random) -> str:

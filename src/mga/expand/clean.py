@@ -13,6 +13,7 @@ from mga.expand.boilerplate import Phrases
 from mga.expand.corpus_boilerplate import closing_starts
 from mga.records import Document, Drop, Reformulation
 from mga.text.chat_tokens import end_of_turn
+from mga.text.languages import differ, language_of, name_of
 from mga.text.words import copied_share, keyword_coverage, repeated_share, sentences, words
 
 _MOST_OPENINGS = 3
@@ -59,6 +60,10 @@ def clean(
         return Drop("too_short", f"{len(words(text)):,} words", rewrite)
     if drop := _loop(document, text, rules):
         return replace(drop, written=rewrite)
+    if rules.check_language and not translated:
+        spoken, wanted = language_of(text), language_of(document.text)
+        if differ(spoken, wanted):
+            return Drop("wrong_language", f"it is in {name_of(spoken)}, the document in {name_of(wanted)}", rewrite)
     copied = copied_share(document.text, text)
     if copied > rules.max_copied:
         return Drop("near_copy", f"{copied:.0%} of its word 8-grams stand in the document", rewrite)

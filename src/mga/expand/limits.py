@@ -35,7 +35,7 @@ async def measure_limits(recipe: Recipe) -> Limits:
     at_once = pairs_at_once(recipe)
     pairs = {
         "count": str(at_once),
-        "keys": "genre_1, audience_1, " * at_once,
+        "keys": '{"texts": [{"kind_of_text": "...", "readers": "..."}, ...]}, with 5 objects in the list',
         "used": f"- {'reader ' * (2 * USED_LENGTH // 7)}\n" * (config.pairs - 1),
         "directions": f"- {'reader ' * SEED_WORDS}\n" * at_once if config.pairing.seeds else "",
     }

@@ -13,19 +13,23 @@ import regex
 from mga.engines.engine import Request
 from mga.errors import InputError, TryAgainError
 from mga.expand.answers import Object, readings
+from mga.expand.pair_validity import put_right, what_is_wrong
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair
-from mga.text.words import repeated_share, similarity, whole, words
+from mga.text.words import similarity, whole
 
 GENRE_LENGTH = 400
 AUDIENCE_LENGTH = 300
-USED_LENGTH = 120  # so much of a used pair is shown
+USED_LENGTH = 60  # so much of a used pair is shown
 MOST_AT_ONCE = 5
-LEAST_WORDS = 3
-MOST_REPEATED = 0.5
-_LINKS = {"genre": ", | about | that | with ", "audience": ", | and | who "}
+GENRE_KEY, AUDIENCE_KEY = "kind_of_text", "readers"  # what small models understand; the paper's keys are read as well
+GENRE_LINKS, AUDIENCE_LINKS = ", | about | that | with ", ", | and | who "
 _SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
-_KEY = regex.compile(r"\W*(?:target[\s_-]*)?(?P<side>genre|audience)s?[\s_#.-]*(?P<number>\d*)\W*", regex.IGNORECASE)
+_KEY = regex.compile(
+    r"\W*(?:(?P<genre>genres?|kinds?[\s_-]*of[\s_-]*texts?|text[\s_-]*types?)|(?:target[\s_-]*)?(?:audiences?|readers?))"
+    r"[\s_#.-]*(?P<number>\d*)\W*",
+    regex.IGNORECASE,
+)
 
 
 Failure = InputError | TryAgainError
@@ -52,6 +56,7 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
     pairs: list[Pair] = []
     reason, detail, problem = "repeated_pair", "", ""
     at_once = pairs_at_once(recipe)
+    task = (recipe.pairs_prompt if settings.recipe == "together" else recipe.pair_prompt).template
     rounds = -(-wanted // at_once) + settings.attempts - 1
     for attempt in range(rounds):
         missing = wanted - len(pairs)
@@ -63,13 +68,16 @@ async def propose_pairs(document: Document, ask: Ask, recipe: Recipe) -> list[Pa
             return [*pairs, *([error] * missing)]  # the pairs found so far are paid for
         if reply.finish in ("content_filter", "refusal"):
             return [*pairs, *([Drop(reply.finish, reply.text[:200])] * missing)]
-        found = [pair for pair in parse_pairs(reply.text) if says_something(pair)]
-        problem = "" if found else f"it holds no genre with its audience: {reply.text[:200]!r}"
+        found = [put_right(pair) for pair in parse_pairs(reply.text)][:missing]
+        problem = "" if found else f"it holds no kind of text with its readers: {reply.text[:200]!r}"
         if problem:
             reason, detail = "invalid_pairs", problem
-        for pair in found[:missing]:
-            if any(near_identical(pair, other, settings.near_identical) for other in pairs):
+        for pair in found:
+            if wrong := what_is_wrong(pair, task):
+                reason, detail, problem = "invalid_pairs", wrong, wrong
+            elif any(near_identical(pair, other, settings.near_identical) for other in pairs):
                 reason, detail = "repeated_pair", f"{pair.genre} / {pair.audience}"
+                problem = problem or f"{detail!r} was there already"
             else:
                 pairs.append(pair)
     return [*pairs, *(Drop(reason, detail) for _ in range(wanted - len(pairs)))]
@@ -97,7 +105,7 @@ def _pairs_in(entry: Object) -> list[Pair]:
         if named := _KEY.fullmatch(str(key)):
             values = value if isinstance(value, list) else [value]
             for i, one in enumerate(values):
-                sides[named["side"].casefold()][f"{named['number']}.{i}"] = one
+                sides["genre" if named["genre"] else "audience"][f"{named['number']}.{i}"] = one
     pairs = []
     for number, genre in sides["genre"].items():
         sentence, audience = _clean(genre), _clean(sides["audience"].get(number))
@@ -106,34 +114,38 @@ def _pairs_in(entry: Object) -> list[Pair]:
     return pairs
 
 
-def says_something(pair: Pair) -> bool:
-    """Whether genre and audience each hold words enough to write by, and not the same few over and over."""
-    return all(
-        len(set(words(side))) >= LEAST_WORDS and repeated_share(side, 2) <= MOST_REPEATED
-        for side in (pair.genre, pair.audience)
-    )
-
-
 def near_identical(a: Pair, b: Pair, threshold: float) -> bool:
     """Whether two pairs would lead to the same text: their words overlap (Jaccard) beyond the threshold."""
     return similarity(f"{a.genre} {a.audience}", f"{b.genre} {b.audience}") > threshold
 
 
 def pair_schema(count: int, seeds: Sequence[Pair] = ()) -> dict[str, Any]:
-    """JSON Schema of a reply with so many pairs, in the paper's keys (unnumbered for a single pair).
+    """JSON Schema of a reply: one object with a kind of text and people, or `texts`, a list of so many of them.
 
     With `seeds`, one for each pair, every genre and audience begins with its seed and goes on from there.
     """
-    keys = _keys(count)
-    lengths = {"genre": GENRE_LENGTH, "audience": AUDIENCE_LENGTH}
-    properties: dict[str, Any] = {}
-    for i, key in enumerate(keys):
-        kind = key.partition("_")[0]
-        if seeds:
-            properties[key] = {"type": "string", "pattern": _developed(getattr(seeds[i // 2], kind), _LINKS[kind])}
-        else:
-            properties[key] = {"type": "string", "minLength": 8, "maxLength": lengths[kind]}
-    return {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
+    if count == 1:
+        return _pair_object(*seeds)
+    texts = {"prefixItems": list(map(_pair_object, seeds))} if seeds else {"items": _pair_object()}
+    return _object({"texts": {"type": "array", **texts, "minItems": count, "maxItems": count}})
+
+
+def _pair_object(seed: Pair | None = None) -> dict[str, Any]:
+    if seed is None:
+        lengths = {GENRE_KEY: GENRE_LENGTH, AUDIENCE_KEY: AUDIENCE_LENGTH}
+        return _object({key: {"type": "string", "minLength": 8, "maxLength": most} for key, most in lengths.items()})
+    patterns = {GENRE_KEY: _developed(seed.genre, GENRE_LINKS), AUDIENCE_KEY: _developed(seed.audience, AUDIENCE_LINKS)}
+    return _object({key: {"type": "string", "pattern": pattern} for key, pattern in patterns.items()})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def pairs_reply(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The reply that holds exactly these pairs, in the form that is asked for."""
+    texts = [{GENRE_KEY: pair.genre, AUDIENCE_KEY: pair.audience} for pair in pairs]
+    return texts[0] if len(texts) == 1 else {"texts": texts}
 
 
 def pairs_request(
@@ -147,7 +159,7 @@ def pairs_request(
     repeated = attempt > len(used) or settings.recipe == "together"
     values = {
         "count": str(count),
-        "keys": ", ".join(_keys(count)),
+        "keys": _keys(count),
         "used": _used(used) if repeated or not seeds else "",
         "directions": _directions(seeds),
     }
@@ -162,17 +174,23 @@ def pairs_request(
     )
 
 
-def _keys(count: int) -> list[str]:
-    if count == 1:
-        return ["genre", "audience"]
-    return [f"{kind}_{i}" for i in range(1, count + 1) for kind in ("audience", "genre")]
+def _keys(count: int) -> str:
+    """The form of the reply, as the prompts show it."""
+    pair = f'{{"{GENRE_KEY}": "...", "{AUDIENCE_KEY}": "..."}}'
+    return pair if count == 1 else f'{{"texts": [{pair}, ...]}} with {count} objects in the list'
 
 
 def _used(used: Sequence[Pair]) -> str:
+    """What is taken: the beginnings of kinds and people, apart from each other and not in the form of the answer."""
     if not used:
         return ""
-    lines = [f"- {shorten(pair.genre, USED_LENGTH)} / {shorten(pair.audience, USED_LENGTH)}" for pair in used]
-    return "\n".join(["Already used, so choose something quite different:", *lines, ""])
+    kinds = "; ".join(shorten(_first_clause(pair.genre), USED_LENGTH, placeholder="…") for pair in used)
+    people = "; ".join(shorten(_first_clause(pair.audience), USED_LENGTH, placeholder="…") for pair in used)
+    return f"Taken already are the kinds {kinds}, and the people {people}. Choose quite different ones."
+
+
+def _first_clause(side: str) -> str:
+    return regex.split(r"[,.;:()\n，。；：]", side, maxsplit=1)[0].strip() or side
 
 
 def draw_seeds(document: Document, recipe: Recipe, count: int, start: int) -> list[Pair]:

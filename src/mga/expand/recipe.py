@@ -12,6 +12,7 @@ from mga.expand.boilerplate import Phrases, phrases_of
 from mga.expand.given_pairs import GivenPairs
 from mga.prompts.library import Prompt, load, reformulation_prompt
 from mga.text.chunks import CountTokens
+from mga.text.languages import detector
 
 Ask = Callable[[Request], Awaitable[Reply]]
 
@@ -57,6 +58,8 @@ class Recipe:
             prints["pairs"] = f"given@{self.given_pairs.fingerprint}"
         if self.config.cleaning.phrases:
             prints["phrases"] = self.phrases.fingerprint
+        if self.config.cleaning.check_language and (languages := detector()):
+            prints["languages"] = languages
         if self.config.cleaning.patterns:
             prints["patterns"] = self.phrases.patterns.fingerprint
         return prints

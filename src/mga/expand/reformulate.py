@@ -1,9 +1,11 @@
 """Stage 2: write the document anew for one pair (paper §2, "reformulation")."""
 
+from mga.config import ExpandConfig
 from mga.engines.engine import Request
 from mga.expand.limits import Limits
 from mga.expand.recipe import Ask, Recipe, derived_seed
 from mga.records import Document, Drop, Pair, Reformulation
+from mga.text.languages import language_of, name_of
 
 
 async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, limits: Limits) -> Reformulation | Drop:
@@ -27,8 +29,7 @@ async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, 
 def rewrite_request(document: Document, pair: Pair, recipe: Recipe, limits: Limits) -> Request:
     """The request for one pair. Its seed depends on the document and the pair, not on the order of work."""
     config = recipe.config
-    language = f"Write in {config.language}." if config.language else "Write in the language of the document."
-    values = {"genre": pair.genre, "audience": pair.audience, "language": language}
+    values = {"genre": pair.genre, "audience": pair.audience, "language": language_line(document.text, config)}
     return Request(
         prompt=recipe.rewrite_prompt.render(document.text, values),
         max_tokens=limits.reply(document.n_tokens),
@@ -37,3 +38,9 @@ def rewrite_request(document: Document, pair: Pair, recipe: Recipe, limits: Limi
         affinity=document.key,
         sampling=config.rewriting.sampling.wire(),
     )
+
+
+def language_line(document: str, config: ExpandConfig) -> str:
+    """The sentence that asks for a language: the one that is set, or the document's by its name where it is certain."""
+    language = config.language or (name_of(language_of(document)) if config.cleaning.check_language else None)
+    return f"Write in {language or 'the language of the document'}."

@@ -11,7 +11,8 @@ from mga.config import ExpandConfig
 from mga.data.store import read_json, write_json
 from mga.engines.engine import Reply, Request
 from mga.expand.given_pairs import write_given_pairs
-from mga.expand.pairs import propose_pairs, says_something
+from mga.expand.pair_validity import what_is_wrong
+from mga.expand.pairs import pairs_reply, parse_pairs, propose_pairs
 from mga.expand.recipe import Ask, Recipe
 from mga.records import Document, Pair
 from mga.runs.asking import ask_all
@@ -70,14 +71,12 @@ async def _propose(document: Document, ask: Ask, recipe: Recipe) -> Proposed:
 
 
 def is_valid(text: str, schema: Mapping[str, Any]) -> bool:
-    """Whether a reply, unmended, is the object of pairs that was asked for: these keys, no others, and something said
-    under each."""
+    """Whether a reply, unmended, is the object of pairs that was asked for: these keys, no others, and pairs that the
+    run would take."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return False
-    keys = schema["required"]
-    if not isinstance(value, dict) or value.keys() != set(keys) or not all(isinstance(v, str) for v in value.values()):
-        return False
-    genres = (key for key in keys if key.startswith("genre"))
-    return all(says_something(Pair(value[key], value[key.replace("genre", "audience")])) for key in genres)
+    pairs = parse_pairs(text)
+    wanted = schema["properties"].get("texts", {}).get("minItems", 1)
+    return len(pairs) == wanted and value == pairs_reply(pairs) and not any(map(what_is_wrong, pairs))

@@ -27,7 +27,8 @@ from mga.curation.duplicates.minhash import FIVE_WORDS, band_hashes, banding_for
 from mga.data.outcomes import read_rows, write_rows
 from mga.data.store import Place, exists, read_json, take, write_atomically, write_json
 from mga.errors import InputError
-from mga.expand.pairs import pairs_request
+from mga.expand.pairs import pairs_reply, pairs_request
+from mga.expand.reformulate import language_line
 from mga.expand.recipe import Recipe
 from mga.packing.held_out import id_hash
 from mga.packing.tokenizer import Tokenizer
@@ -226,9 +227,7 @@ def _of_pairs(
             fates["texts not acceptable"] += 1
         else:
             request = pairs_request(Document(mine[0]["source_id"], text, "0:0"), _plain(recipe), wanted)
-            keys = (request.schema or {})["required"]
-            sides = [side for pair in pairs[:wanted] for side in (pair.audience, pair.genre)]
-            reply = orjson.dumps(dict(zip(keys, sides, strict=True))).decode()
+            reply = orjson.dumps(pairs_reply(pairs[:wanted])).decode()
             scores = [row["score"] for row in mine if row["score"] is not None]
             yield _example(mine[0], request.prompt, reply, None, None, min(scores, default=None))
 
@@ -240,9 +239,8 @@ def _plain(recipe: Recipe) -> Recipe:
 
 
 def _rewrite_prompt(row: Row, recipe: Recipe) -> str:
-    language = recipe.config.language
-    said = f"Write in {language}." if language else "Write in the language of the document."
-    values = {"genre": row["genre"], "audience": row["audience"], "language": said}
+    language = language_line(row["raw_text"], recipe.config)
+    values = {"genre": row["genre"], "audience": row["audience"], "language": language}
     return recipe.rewrite_prompt.render(row["raw_text"], values)
 
 

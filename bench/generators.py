@@ -1,0 +1,252 @@
+"""What a generator is worth for an expansion: its pairs, its texts by rule and by judge, its speed.
+
+    python bench/generators.py run ENGINE INPUT [--documents 60] [--pairs 2] [--split valid,test] [--judge-engine URI]
+        [--config SETTINGS.toml] [--variant base] [--out FOLDER]
+    python bench/generators.py table RESULT.json [RESULT.json …]
+
+`run` expands documents as `mga expand` does: the same ones for every engine, drawn evenly over the input's column
+`kind` where there is one. All replies lie in FOLDER/journal.jsonl, so that the same command continues after a stop, and
+says the same again at no cost when it is through; with a larger --documents it goes on. FOLDER/result.json holds the
+figures, FOLDER/texts.jsonl every text with its fate. FOLDER/readings.jsonl, if a reader has written one (a line
+`{"id": …, "form": true, "audience": true, "complete": true, "about_document": false}` for each text read), is counted
+in. `table` puts results beside each other as Markdown.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mga.config import ExpandConfig, load_config
+from mga.data.documents import find_files
+from mga.data.reading import read
+from mga.engines.engine import Reply, Request
+from mga.expand.flow import Kit, expand_document
+from mga.expand.limits import Limits, measure_limits
+from mga.expand.pair_validity import put_right, what_is_wrong
+from mga.expand.pairs import near_identical, parse_pairs
+from mga.expand.recipe import Ask, Recipe
+from mga.records import Document, Outcome, Pair
+from mga.runs.asking import ask_all
+from mga.text.chunks import chunk
+from mga.text.words import copied_share
+
+READ = ("form", "audience", "complete", "about_document")
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """Of one document: what came of each pair, and every pair that the model proposed, at once and in all."""
+
+    outcomes: list[Outcome]
+    at_once: list[Pair]
+    proposed: list[Pair]
+
+
+def documents_of(path: str, splits: Sequence[str], count: int) -> list[Document]:
+    """So many documents, evenly over their kinds; more of them begin with the same ones."""
+    rows = rows_of(path)
+    chosen = [row for row in rows if not splits or row.get("split") in splits]
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for row in chosen:
+        by_kind.setdefault(str(row.get("kind", "")), []).append(row)
+    for kind in by_kind.values():
+        Random(0).shuffle(kind)
+    turns = [kind[turn] for turn in range(max(map(len, by_kind.values()))) for kind in by_kind.values() if turn < len(kind)]
+    return [Document(str(row["id"]), row["text"], f"0:{n}") for n, row in enumerate(turns[:count])]
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    """The rows of a Parquet file with all their columns, or the texts and ids of any input."""
+    if path.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        return list(pq.read_table(path).to_pylist())  # type: ignore[no-untyped-call]
+    return [{"id": d.source_id, "text": d.text} for d in read(find_files([path])) if isinstance(d, Document)]
+
+
+def run(given: argparse.Namespace) -> None:
+    """Expand the documents, or read from the journal what was asked before, and write the figures."""
+    flags: dict[str, Any] = {"engine": given.engine, "judge_engine": given.judge_engine, "variant": given.variant}
+    config = load_config(given.config, flags | ({"pairs": given.pairs} if given.variant in ("base", "strict", "relaxed") else {}))
+    documents = documents_of(given.input, [s for s in given.split.split(",") if s], given.documents)
+    given.out.mkdir(parents=True, exist_ok=True)
+    limits: dict[str, Limits] = {}
+    finished = 0
+
+    async def answer(document: Document, ask: Ask, recipe: Recipe) -> Expanded:
+        nonlocal finished
+        if not limits:
+            limits[""] = await measure_limits(recipe)
+        part = (await chunk(document, limits[""].document, recipe.count_tokens))[0]
+        found = await expanded(part, ask, recipe, limits[""])
+        finished += 1
+        kept = sum(outcome.status == "kept" for outcome in found.outcomes)
+        print(f"{finished}/{len(documents)} {part.source_id}: {kept} of {len(found.outcomes)} kept", file=sys.stderr, flush=True)
+        return found
+
+    journal = given.out / "journal.jsonl"
+    asked = asyncio.run(ask_all(config.engine, config, documents, answer, journal, given.out / "logs", print))
+    if asked.spent.requests:
+        session = {"seconds": asked.seconds, "generated": asked.spent.generated_tokens, "prompt": asked.spent.prompt_tokens - asked.spent.cached_tokens}
+        with (given.out / "sessions.jsonl").open("a") as file:
+            file.write(json.dumps(session) + "\n")
+    texts = [text_row(outcome) for one in asked.answers for outcome in one.outcomes]
+    with (given.out / "texts.jsonl").open("w") as file:
+        file.writelines(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
+    result = figures(asked.model, config, asked.answers, texts, given.out)
+    (given.out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(table([result]))
+
+
+async def expanded(document: Document, ask: Ask, recipe: Recipe, limits: Limits) -> Expanded:
+    """A document as `mga expand` does it, and what the model proposed on the way."""
+    replies: list[list[Pair]] = []
+
+    async def listening(request: Request) -> Reply:
+        reply = await ask(request)
+        if request.purpose == "pairs":
+            replies.append(parse_pairs(reply.text))
+        return reply
+
+    outcomes = await expand_document(document, Kit(listening, listening, recipe, limits))
+    first = replies[0] if replies else []
+    return Expanded(outcomes, first, [pair for pairs in replies for pair in pairs])
+
+
+def text_row(outcome: Outcome) -> dict[str, Any]:
+    """A text with its fate, for people."""
+    written = outcome.reformulation
+    return {
+        "id": outcome.id,
+        "document": outcome.document.source_id,
+        "genre": outcome.pair.genre if outcome.pair else None,
+        "audience": outcome.pair.audience if outcome.pair else None,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "score": outcome.verdict.score if outcome.verdict else None,
+        "text": written.text if written else None,
+        "tokens": written.n_tokens if written else 0,
+        "copied": round(copied_share(outcome.document.text, written.text), 3) if written else None,
+    }
+
+
+def figures(
+    model: str, config: ExpandConfig, answers: Sequence[Expanded], texts: Sequence[dict[str, Any]], out: Path
+) -> dict[str, Any]:
+    """All figures, as counts: shares and intervals are made of them where they are shown."""
+    wanted = config.pairs
+    written = [text for text in texts if text["text"] is not None]
+    by_rule = [text for text in written if text["reason"] in (None, "", "low_score", "no_verdict")]
+    sessions = [json.loads(line) for line in lines_of(out / "sessions.jsonl")]
+    readings = {row["id"]: row for row in map(json.loads, lines_of(out / "readings.jsonl"))}
+    fresh = [readings[text["id"]] for text in by_rule if text["id"] in readings]
+    return {
+        "model": model,
+        "variant": config.variant,
+        "prompts": Recipe(config, None).prompts,  # type: ignore[arg-type]
+        "documents": len(answers),
+        "documents_hash": blake2b("".join(sorted({text["document"] for text in texts})).encode(), digest_size=6).hexdigest(),
+        "pairs_wanted": wanted * len(answers),
+        "pairs_at_once": sum(min(len(one.at_once), wanted) for one in answers),
+        "valid_at_once": sum(len(valid(one.at_once)[:wanted]) for one in answers),
+        "pairs": sum(text["genre"] is not None for text in texts),
+        "documents_with_most": sum(
+            sum(outcome.pair is not None for outcome in one.outcomes) >= max(1, wanted - 1) for one in answers
+        ),
+        "genres": len({str(text["genre"]).casefold().partition(":")[0] for text in texts if text["genre"]}),
+        "written": len(written),
+        "kept_by_rule": len(by_rule),
+        "judged": sum(text["score"] is not None for text in by_rule),
+        "kept": sum(text["status"] == "kept" for text in texts),
+        "near_copies": sum(text["reason"] == "near_copy" for text in written),
+        "copied_mean": round(sum(text["copied"] for text in written) / max(1, len(written)), 3),
+        "reasons": dict(Counter(text["reason"] for text in texts if text["reason"]).most_common()),
+        "scores": dict(sorted(Counter(str(text["score"]) for text in texts if text["score"]).items())),
+        "read": len(fresh),
+        **{f"read_{what}": sum(bool(row[what]) for row in fresh) for what in READ},
+        "kept_tokens": sum(text["tokens"] for text in texts if text["status"] == "kept"),
+        "seconds": round(sum(session["seconds"] for session in sessions)),
+        "generated_tokens": sum(session["generated"] for session in sessions),
+        "prompt_tokens": sum(session["prompt"] for session in sessions),
+    }
+
+
+def valid(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs that a run would take: right in themselves, and unlike the earlier ones."""
+    taken: list[Pair] = []
+    for pair in map(put_right, pairs):
+        if not what_is_wrong(pair) and not any(near_identical(pair, other, 0.6) for other in taken):
+            taken.append(pair)
+    return taken
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a row for each result, shares with Wilson intervals of 95%."""
+    heads = (
+        "generator", "variant", "documents", "pairs valid at once", "pairs in the end", "kept by rule", "near copies", "kept after the judge",
+        "form met (read)", "copied", "reasons", "tokens/s", "kept texts/h",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for r in results:
+        reasons = ", ".join(f"{name} {count}" for name, count in r["reasons"].items())
+        hours = r["seconds"] / 3600
+        cells = [
+            r["model"], r["variant"], str(r["documents"]),
+            share(r["valid_at_once"], r["pairs_wanted"]), share(r["pairs"], r["pairs_wanted"]),
+            share(r["kept_by_rule"], r["written"]), share(r["near_copies"], r["written"]), share(r["kept"], r["pairs_wanted"]),
+            share(r["read_form"], r["read"]), f"{r['copied_mean']:.0%}", reasons or "–",
+            f"{r['generated_tokens'] / r['seconds']:.0f}" if r["seconds"] else "–", f"{r['kept'] / hours:.0f}" if hours else "–",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def share(count: int, of: int) -> str:
+    """A share with its counts and its Wilson interval; texts of a document are alike, so it is a little narrow."""
+    if not of:
+        return "–"
+    p, z = count / of, 1.96
+    middle, half = p + z * z / (2 * of), z * (p * (1 - p) / of + z * z / (4 * of * of)) ** 0.5
+    low, high = (max(0.0, middle - half) / (1 + z * z / of), min(1.0, (middle + half) / (1 + z * z / of)))
+    return f"{p:.0%} ({count}/{of}, {low:.0%}–{high:.0%})"
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file that may not be there."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main() -> None:
+    """Run, or put results beside each other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("engine")
+    running.add_argument("input")
+    running.add_argument("--documents", type=int, default=60)
+    running.add_argument("--pairs", type=int, default=2)
+    running.add_argument("--split", default="", help="only rows with one of these in the column split")
+    running.add_argument("--variant", default="base")
+    running.add_argument("--judge-engine")
+    running.add_argument("--config", type=Path)
+    running.add_argument("--out", type=Path, default=Path("bench-generators"))
+    showing = commands.add_parser("table")
+    showing.add_argument("results", type=Path, nargs="+")
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given)
+    else:
+        print(table([json.loads(path.read_text()) for path in given.results]))
+
+
+if __name__ == "__main__":
+    main()
