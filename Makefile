@@ -50,7 +50,7 @@ install: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,compare,datatrove,ray,s3,dev]'
+	$(BIN)/python -m pip install $(PIP) --editable '.[llamacpp,corpus,compare,languages,datatrove,ray,s3,dev]'
 	touch $@
 
 demo: install

@@ -59,7 +59,9 @@ def documents_of(path: str, splits: Sequence[str], count: int) -> list[Document]
         by_kind.setdefault(str(row.get("kind", "")), []).append(row)
     for kind in by_kind.values():
         Random(0).shuffle(kind)
-    turns = [kind[turn] for turn in range(max(map(len, by_kind.values()))) for kind in by_kind.values() if turn < len(kind)]
+    turns = [
+        kind[turn] for turn in range(max(map(len, by_kind.values()))) for kind in by_kind.values() if turn < len(kind)
+    ]
     return [Document(str(row["id"]), row["text"], f"0:{n}") for n, row in enumerate(turns[:count])]
 
 
@@ -75,7 +77,9 @@ def rows_of(path: str) -> list[dict[str, Any]]:
 def run(given: argparse.Namespace) -> None:
     """Expand the documents, or read from the journal what was asked before, and write the figures."""
     flags: dict[str, Any] = {"engine": given.engine, "judge_engine": given.judge_engine, "variant": given.variant}
-    config = load_config(given.config, flags | ({"pairs": given.pairs} if given.variant in ("base", "strict", "relaxed") else {}))
+    config = load_config(
+        given.config, flags | ({"pairs": given.pairs} if given.variant in ("base", "strict", "relaxed") else {})
+    )
     documents = documents_of(given.input, [s for s in given.split.split(",") if s], given.documents)
     given.out.mkdir(parents=True, exist_ok=True)
     limits: dict[str, Limits] = {}
@@ -89,13 +93,21 @@ def run(given: argparse.Namespace) -> None:
         found = await expanded(part, ask, recipe, limits[""])
         finished += 1
         kept = sum(outcome.status == "kept" for outcome in found.outcomes)
-        print(f"{finished}/{len(documents)} {part.source_id}: {kept} of {len(found.outcomes)} kept", file=sys.stderr, flush=True)
+        print(
+            f"{finished}/{len(documents)} {part.source_id}: {kept} of {len(found.outcomes)} kept",
+            file=sys.stderr,
+            flush=True,
+        )
         return found
 
     journal = given.out / "journal.jsonl"
     asked = asyncio.run(ask_all(config.engine, config, documents, answer, journal, given.out / "logs", print))
     if asked.spent.requests:
-        session = {"seconds": asked.seconds, "generated": asked.spent.generated_tokens, "prompt": asked.spent.prompt_tokens - asked.spent.cached_tokens}
+        session = {
+            "seconds": asked.seconds,
+            "generated": asked.spent.generated_tokens,
+            "prompt": asked.spent.prompt_tokens - asked.spent.cached_tokens,
+        }
         with (given.out / "sessions.jsonl").open("a") as file:
             file.write(json.dumps(session) + "\n")
     texts = [text_row(outcome) for one in asked.answers for outcome in one.outcomes]
@@ -154,7 +166,9 @@ def figures(
         "variant": config.variant,
         "prompts": Recipe(config, None).prompts,  # type: ignore[arg-type]
         "documents": len(answers),
-        "documents_hash": blake2b("".join(sorted({text["document"] for text in texts})).encode(), digest_size=6).hexdigest(),
+        "documents_hash": blake2b(
+            "".join(sorted({text["document"] for text in texts})).encode(), digest_size=6
+        ).hexdigest(),
         "pairs_wanted": wanted * len(answers),
         "pairs_at_once": sum(min(len(one.at_once), wanted) for one in answers),
         "valid_at_once": sum(len(valid(one.at_once)[:wanted]) for one in answers),
@@ -190,24 +204,30 @@ def valid(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a row for each result, shares with Wilson intervals of 95%."""
-    heads = (
-        "generator", "variant", "documents", "pairs valid at once", "pairs in the end", "kept by rule", "near copies", "kept after the judge",
-        "form met (read)", "copied", "reasons", "tokens/s", "kept texts/h",
-    )  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    """Markdown: a column for each result, shares with their counts and Wilson intervals of 95%."""
+    rows: dict[str, list[str]] = {}
     for r in results:
-        reasons = ", ".join(f"{name} {count}" for name, count in r["reasons"].items())
         hours = r["seconds"] / 3600
-        cells = [
-            r["model"], r["variant"], str(r["documents"]),
-            share(r["valid_at_once"], r["pairs_wanted"]), share(r["pairs"], r["pairs_wanted"]),
-            share(r["kept_by_rule"], r["written"]), share(r["near_copies"], r["written"]), share(r["kept"], r["pairs_wanted"]),
-            share(r["read_form"], r["read"]), f"{r['copied_mean']:.0%}", reasons or "–",
-            f"{r['generated_tokens'] / r['seconds']:.0f}" if r["seconds"] else "–", f"{r['kept'] / hours:.0f}" if hours else "–",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cells = {
+            "": f"{r['model']}, {r['variant']}",
+            "documents": str(r["documents"]),
+            "pairs valid at once": share(r["valid_at_once"], r["pairs_wanted"]),
+            "pairs in the end": share(r["pairs"], r["pairs_wanted"]),
+            "different genres": str(r["genres"]),
+            "texts kept by rule": share(r["kept_by_rule"], r["written"]),
+            "near copies": share(r["near_copies"], r["written"]),
+            "8-grams copied, mean": f"{r['copied_mean']:.0%}",
+            "kept after the judge, of pairs wanted": share(r["kept"], r["pairs_wanted"]),
+            "form met (read)": share(r["read_form"], r["read"]),
+            "audience felt (read)": share(r["read_audience"], r["read"]),
+            "reasons": ", ".join(f"{name} {count}" for name, count in r["reasons"].items()) or "–",
+            "generated tokens/s": f"{r['generated_tokens'] / r['seconds']:.0f}" if r["seconds"] else "–",
+            "kept texts per hour": f"{r['kept'] / hours:.0f}" if hours else "–",
+        }
+        for name, cell in cells.items():
+            rows.setdefault(name, []).append(cell)
+    lines = [f"| {' | '.join([name, *cells])} |" for name, cells in rows.items()]
+    return "\n".join([lines[0], "|---" * (len(results) + 1) + "|", *lines[1:]])
 
 
 def share(count: int, of: int) -> str:

@@ -7,7 +7,13 @@ from mga.records import Pair
 
 TEXTS = [
     *("A letter to farmers", "Lesson plan for small children", "Historical fiction novel", "Students' handbook"),
-    *("Dialogue between a teacher and a pupil", "Teacher's guide", "Interview with a scientist", "checklist"),
+    *(
+        "Dialogue between a teacher and a pupil",
+        "Teacher's guide",
+        "Interview with a scientist",
+        "checklist",
+        "Film script",
+    ),
     *("A collection of letters by soldiers", "Parent-child conversation", "Children's book", "lists of facts"),
     *("Ein Brief eines Lehrers an seine Schüler", "Lehrerhandbuch", "Unterrichtsplan für Kinder"),
     *("Une lettre pour les enfants", "Guide du voyageur", "Carta a un joven lector", "Cuento para niños"),
@@ -19,9 +25,20 @@ PEOPLE = [
     *("Young adults", "People of all ages", "Data science professionals", "Biographers", "Hobbyists"),
     *("Jugendliche, die Briefe mögen", "Grundschulkinder", "Les enfants de 8 ans", "Lecteurs de romans"),
     *("Estudiantes de secundaria", "Lectores de novelas", "Школьники младших классов", "Любители рассказов"),
-    *("对历史感兴趣的读者", "小学生"),
+    *("对历史感兴趣的读者", "小学生", "podcast listeners"),
 ]
-UNKNOWN = ["", "...", "Travel", "how the knowledge is expressed", "Kirje maanviljelijöille", "สูงอายุ", "7-10"]
+UNKNOWN = [
+    "",
+    "Dreamers interested in the history of mines",
+    "Personal Growth",
+    "a fictional adventure for children",
+    "...",
+    "Travel",
+    "how the knowledge is expressed",
+    "Kirje maanviljelijöille",
+    "สูงอายุ",
+    "7-10",
+]
 
 
 @pytest.mark.parametrize("side", TEXTS)
@@ -48,10 +65,16 @@ def test_a_right_pair_passes_also_in_a_language_without_a_list() -> None:
     ("genre", "audience", "says"),
     [
         ("Military historians of rank", "Retired sailors", "'Military historians of rank' are people"),
+        ("A documentary on sailors", "Retired sailors", "'A documentary on sailors' is made of more than words"),
+        ("Ein Kurzfilm über Bienen", "Retired sailors", "is made of more than words"),
         ("A fable in verse", "A letter to sailors", "'A letter to sailors' is a text"),
         ("Fable", "Retired sailors", "'Fable' says too little as the kind of text"),
         ("A fable in verse", "sailors, sailors, sailors, sailors", "says too little as the people"),
-        ("The quiet valley of the mill", "the quiet mill of the valley", "stands as the kind of text and as the people"),
+        (
+            "The quiet valley of the mill",
+            "the quiet mill of the valley",
+            "stands as the kind of text and as the people",
+        ),
         ("The name of a form of writing, never a subject", "Retired sailors", "repeats the question"),
     ],
 )

@@ -3,6 +3,7 @@ nothing asked twice; and its measures on texts whose place is known."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from test_report import block, parsed, tables
 
 from mga.prompt_comparison.judging import Judgement
 from mga.prompt_comparison.overlap import mmd, other_cosine, overlap, place
-from mga.prompt_comparison.planted import of_others, shortened
+from mga.prompt_comparison.planted import corrupted, of_others, shortened
 from mga.prompt_comparison.reliability import reliability
 from mga.records import content_id
 
@@ -359,3 +360,34 @@ def test_the_page_of_a_comparison_has_its_comparison_and_its_runs(finished: Path
     assert {"totals", "labels", "recipe"} <= {section["id"] for section in data["sections"]}
     assert {row["run"] for row in data["examples"]["rows"]} == {0, 1, 2}
     (finished / "report.html").unlink()
+
+
+def test_a_corrupted_text_has_other_numbers_and_names_in_the_same_sentences() -> None:
+    text = "It was built in 1862 by Martha Greaves. In 1907, Anna Bell sold 40 acres to Kent; 10 were left."
+    wrong = corrupted(text)
+    assert not set(re.findall(r"\d+", text)) & set(re.findall(r"\d+", wrong))
+    assert sorted(re.findall(r"[A-Z]\w+", text)) == sorted(re.findall(r"[A-Z]\w+", wrong))
+    assert "Martha Greaves" not in wrong
+    assert [len(word) for word in re.findall(r"\d+", text)] == [len(word) for word in re.findall(r"\d+", wrong)]
+    assert corrupted("nothing here can be wrong") == "nothing here can be wrong"
+
+
+@given(st.text("ab A1290९٣.", max_size=60))
+def test_every_digit_of_a_corrupted_text_is_another_one_of_its_script(text: str) -> None:
+    wrong = corrupted(text)
+    assert len(wrong) == len(text)
+    for before, after in zip(text, wrong, strict=True):
+        assert before.isdigit() == after.isdigit()
+        assert not before.isdigit() or (before != after and after != "0" and ord(before) >> 4 == ord(after) >> 4)
+
+
+def test_what_a_judge_sees_of_wrong_facts_is_said_apart_from_what_it_sees_of_other_documents() -> None:
+    blind = planted([5] * 40, [1] * 40) + [judged("corrupted", f"{n}", False, 5) for n in range(40)]
+    found = reliability(blind, 3)
+    assert found["planted"]["auc"] == 1.0
+    assert found["corrupted"]["auc"] == 0.5
+    assert found["corrupted"]["unrelated_kept"] == 1.0
+    assert "facts it does not see" in found["statement"]
+    seeing = planted([5] * 40, [1] * 40) + [judged("corrupted", f"{n}", False, 2) for n in range(40)]
+    assert "keeps 0%: facts it sees" in reliability(seeing, 3)["statement"]
+    assert reliability(planted([5] * 40, [1] * 40), 3)["corrupted"] is None

@@ -9,7 +9,6 @@ golden files again and read the difference:
 import os
 from dataclasses import replace
 from pathlib import Path
-from textwrap import shorten
 
 import pytest
 from hypothesis import given
@@ -19,7 +18,7 @@ from mga.config import load_config
 from mga.errors import InputError
 from mga.expand.judge import judge_request
 from mga.expand.limits import Limits
-from mga.expand.pairs import USED_LENGTH, pairs_request
+from mga.expand.pairs import beginning, pairs_request
 from mga.expand.recipe import Recipe
 from mga.expand.reformulate import rewrite_request
 from mga.prompts import library
@@ -168,7 +167,7 @@ def test_an_attack_in_what_a_model_wrote_stays_data_too(name: str) -> None:
     document = Document("d", "calm words", "0:0")
     calm, attacked = (all_prompts(document, text)[name] for text in ("QUIET", ATTACK))
     for kind in ("Genre", "Audience") if name.endswith("_used") else ():  # of used pairs only the beginning is shown
-        shown = as_data(shorten(f"{kind}: {ATTACK}", USED_LENGTH))
+        shown = as_data(beginning(f"{kind}: {ATTACK}"))
         assert shown in attacked
         calm = calm.replace(f"{kind}: QUIET", shown)
     assert attacked == calm.replace("QUIET", as_data(ATTACK))

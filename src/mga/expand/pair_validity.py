@@ -22,7 +22,8 @@ MOST_REPEATED = 0.5
 SAME = 0.6  # genre and audience whose words overlap more say the same
 ECHO = 6  # so many words of the task in a row are no answer to it
 
-Named = Literal["text", "people"]
+_ARTICLES = frozenset({"a", "an", "the", "ein", "eine", "un", "une", "una", "les", "los", "las"})
+Named = Literal["text", "other", "people"]
 
 _CLAUSE_END = regex.compile(r"[,.;:()\[\]\n，。；：（）、—–]|\s-\s")
 _WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}_-]*")
@@ -34,7 +35,9 @@ class _Language:
 
     last: bool
     breaks: frozenset[str]
+    through: frozenset[str]
     texts: regex.Pattern[str]
+    other: regex.Pattern[str]
     people: regex.Pattern[str]
 
 
@@ -50,6 +53,8 @@ def what_is_wrong(pair: Pair, task: str = "") -> str | None:
             return f"{side!r} repeats the question instead of naming the {name}"
     if named(pair.genre) == "people":
         return f"{pair.genre!r} are people and no kind of text"
+    if named(pair.genre) == "other":
+        return f"{pair.genre!r} is made of more than words"
     if named(pair.audience) == "text":
         return f"{pair.audience!r} is a text and no people"
     if similarity(pair.genre, pair.audience) > SAME:
@@ -87,12 +92,13 @@ def echoes(side: str, task: str) -> bool:
 
 def _in_language(tokens: Sequence[str], language: _Language) -> tuple[int, Named | None]:
     """How many words of the clause this language knows, and what the first phrase with such a noun names."""
-    known, phrase_named, decided = 0, None, False
+    known, phrase_named, decided, begun = 0, None, False, False
     for token in tokens:
         if token in language.breaks:
             known += 1
-            decided = decided or phrase_named is not None
+            decided = decided or phrase_named is not None or (begun and token not in language.through)
             continue
+        begun = begun or token not in _ARTICLES
         kind = _kind(token, language)
         if kind is None:
             continue
@@ -105,7 +111,9 @@ def _in_language(tokens: Sequence[str], language: _Language) -> tuple[int, Named
 def _kind(token: str, language: _Language) -> Named | None:
     if language.people.fullmatch(token):
         return "people"
-    return "text" if language.texts.fullmatch(token) else None
+    if language.texts.fullmatch(token):
+        return "text"
+    return "other" if language.other.fullmatch(token) else None
 
 
 @cache
@@ -113,7 +121,10 @@ def _languages() -> tuple[_Language, ...]:
     tables = tomllib.loads((Path(__file__).parent / "pair_words.toml").read_text(encoding="utf-8"))
     return tuple(
         _Language(
-            table["head"] == "last", frozenset(table["breaks"]), _any_of(table["texts"]), _any_of(table["people"])
+            table["head"] == "last",
+            frozenset(table["breaks"]),
+            frozenset(table["through"]),
+            *(_any_of(table[nouns]) for nouns in ("texts", "other", "people")),
         )
         for table in tables.values()
     )

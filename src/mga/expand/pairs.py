@@ -184,13 +184,16 @@ def _used(used: Sequence[Pair]) -> str:
     """What is taken: the beginnings of kinds and people, apart from each other and not in the form of the answer."""
     if not used:
         return ""
-    kinds = "; ".join(shorten(_first_clause(pair.genre), USED_LENGTH, placeholder="…") for pair in used)
-    people = "; ".join(shorten(_first_clause(pair.audience), USED_LENGTH, placeholder="…") for pair in used)
-    return f"Taken already are the kinds {kinds}, and the people {people}. Choose quite different ones."
+    kinds, readers = (
+        "; ".join(map(beginning, sides)) for sides in zip(*((p.genre, p.audience) for p in used), strict=True)
+    )
+    return f"Taken already are the kinds {kinds}, and the readers {readers}. Choose quite different ones."
 
 
-def _first_clause(side: str) -> str:
-    return regex.split(r"[,.;:()\n，。；：]", side, maxsplit=1)[0].strip() or side
+def beginning(side: str) -> str:
+    """So much of a genre or an audience as names it: its first clause."""
+    clause = regex.split(r"[,.;()\n，。；]", side, maxsplit=1)[0].strip() or side
+    return shorten(clause, USED_LENGTH, placeholder="…")
 
 
 def draw_seeds(document: Document, recipe: Recipe, count: int, start: int) -> list[Pair]:

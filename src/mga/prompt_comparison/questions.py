@@ -6,11 +6,11 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from mga.expand.recipe import derived_seed
-from mga.prompt_comparison.planted import of_others, shortened
+from mga.prompt_comparison.planted import corrupted, of_others, shortened
 from mga.records import Document, Verdict
 from mga.runs.texts import Text
 
-Kind = Literal["planted", "swapped", "repeated"]
+Kind = Literal["planted", "corrupted", "swapped", "repeated"]
 Item = TypeVar("Item")
 
 
@@ -42,6 +42,8 @@ def questions(
     own = [shortened(document.text) for document in asked]
     found = [Question("planted", d, text, True) for d, text in zip(asked, own, strict=True)]
     found += [Question("planted", d, text, False) for d, text in zip(asked, of_others(own), strict=True)]
+    wrong = ((document, corrupted(text), text) for document, text in zip(asked, own, strict=True))
+    found += [Question("corrupted", document, text, False) for document, text, right in wrong if text != right]
 
     document_of = {document.text: document for document in documents}
     first_of_each = {text.raw_text: text for text in reversed(next(iter(written.values()), ()))}

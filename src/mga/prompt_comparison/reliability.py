@@ -32,6 +32,7 @@ def reliability(judgements: Sequence[Judgement], min_score: int) -> dict[str, An
     `statement` says in plain words what for."""
     found: dict[str, Any] = {
         "planted": _separation(judgements, "planted", min_score),
+        "corrupted": _separation(judgements, "corrupted", min_score),
         "swapped": _separation(judgements, "swapped", min_score),
         "repeated": _agreement(judgements, min_score),
     }
@@ -43,6 +44,8 @@ def reliability(judgements: Sequence[Judgement], min_score: int) -> dict[str, An
 def _separation(judgements: Sequence[Judgement], kind: Kind, min_score: int) -> dict[str, Any] | None:
     """How well faithful and unrelated texts are told apart; None without verdicts on both."""
     asked = [judgement for judgement in judgements if judgement.kind == kind]
+    if kind == "corrupted":  # beside the same texts with their facts right
+        asked += [judgement for judgement in judgements if judgement.kind == "planted" and judgement.faithful]
     told = [judgement for judgement in asked if judgement.score is not None]
     faithful = np.array([bool(judgement.faithful) for judgement in told])
     if len(set(faithful.tolist())) < 2:
@@ -125,6 +128,11 @@ def _statement(found: dict[str, Any], min_score: int) -> str:
             "The judge is fit for nothing: its scores do not tell a document's own text from another's. Do not drop "
             "texts by them, and read no score table above."
         )
+    if wrong := found["corrupted"]:
+        low, high = wrong["interval"]
+        said += f" Of texts with wrong numbers and names it keeps {wrong['unrelated_kept']:.0%}: facts it "
+        said += "sees" if low >= RANKS else "does not see" if high < RANKS else "may or may not see"
+        said += f" (AUC {wrong['auc']:.2f}, {low:.2f} to {high:.2f})."
     if repeated is None:
         return said
     if repeated["alpha"] is None:

@@ -28,8 +28,8 @@ from mga.data.outcomes import read_rows, write_rows
 from mga.data.store import Place, exists, read_json, take, write_atomically, write_json
 from mga.errors import InputError
 from mga.expand.pairs import pairs_reply, pairs_request
-from mga.expand.reformulate import language_line
 from mga.expand.recipe import Recipe
+from mga.expand.reformulate import language_line
 from mga.packing.held_out import id_hash
 from mga.packing.tokenizer import Tokenizer
 from mga.records import Document, Pair, content_id
