@@ -2,8 +2,8 @@
 
 A *faithful* text is the document's own with every third sentence left out, which limited consistency lets pass at 5.
 An *unrelated* one is the same of another document: the two kinds are the same texts, so that nothing but the document
-beside them tells which is which. A *corrupted* text is the faithful one with wrong facts: every number is another one and
-names have changed places. *Swapped* texts are a variant's own, beside their document and beside another.
+beside them tells which is which. A *corrupted* text is the faithful one with wrong facts: every number is another one
+and names have changed places. *Swapped* texts are a variant's own, beside their document and beside another.
 """
 
 from collections.abc import Sequence
