@@ -74,6 +74,7 @@ class ExpandedRun:
         wanted = list(schema.names if columns is None else columns)
         if unknown := [name for name in wanted if name not in schema.names]:
             raise InputError(f"There is no column {unknown[0]!r}; there are: {', '.join(schema.names)}.")
+        self._run.whole()
         rows = list(read_rows(self._run.folder / status, wanted))
         return pa.Table.from_pylist(rows, pa.schema([schema.field(name) for name in wanted]))
 
@@ -134,13 +135,13 @@ async def expand_async(
     """The same inside an event loop."""
     from rich.console import Console
 
-    from mga.runs.executors.local import expand as expand_here
+    from mga.runs.executors.local import expand_here
     from mga.runs.monitoring.progress import Progress
     from mga.runs.run import Run
 
     given = load_config(Path(config) if config else None, {**settings, "input": _paths(documents, out)})
     run = Run(out)
-    await expand_here(given, run, Progress(Console(stderr=True), quiet), helpers=workers - 1)
+    await expand_here(given, run, workers, Progress(Console(stderr=True), quiet))
     return ExpandedRun(out)
 
 

@@ -144,12 +144,9 @@ def expand(
 
         carry: Carry = partial(expand_on_ray, settings, run, Cluster(address, workers, gpus, cpus))
     elif on == "local":
-        from mga.runs.executors.local import expand as expand_here
-        from mga.runs.run import refuse_secrets
+        from mga.runs.executors.local import expand_here
 
-        if workers > 1:
-            refuse_secrets(settings)
-        carry = partial(expand_here, settings, run, watching=watching, helpers=workers - 1)
+        carry = partial(expand_here, settings, run, workers, watching=watching)
     else:
         raise InputError(f"Unknown --on {on!r}; there are: local, ray, ray:ADDRESS, slurm.")
     _carry(run, carry, settings, quiet, here=executor == "local")

@@ -29,6 +29,7 @@ from mga.curation.stage import Counts, Stage
 from mga.data.corpus_files import Batch, Corpus
 from mga.data.documents import InputFile, fingerprint
 from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, write_rows
+from mga.data.published import check_published
 from mga.data.store import read_json, write_json
 from mga.errors import InputError, StopError
 from mga.expand.boilerplate import Phrases, phrases_of
@@ -125,6 +126,7 @@ def clean_again(
     Raises InputError when the run has no finished shard, when its files do not hold the rows it has counted, and when
     `out` holds something else; StopError when a file cannot be written.
     """
+    check_published(run)
     shards = tuple(sorted(Run(run).done()))
     if not shards:
         raise InputError(f"{run} has no finished shard yet.")
@@ -243,18 +245,9 @@ class _Work:
         return self.stage.scratch / f"{number:05}.json"
 
     def _rows(self, shard: int) -> list[list[Row]]:
-        """A shard's rows: kept, dropped, failed. Raises InputError unless they are as many as the run has counted."""
-        counted = read_json(self.run / "shards" / f"{shard:05}.json")["outcomes"]
-        parts = []
-        for part in PARTS:
-            path = self.run / part / f"{shard:05}.parquet"
-            rows = _read(path) if path.exists() else []
-            if len(rows) != counted.get(part, 0):
-                raise InputError(
-                    f"{path} has {len(rows):,} rows, but the run counts {counted.get(part, 0):,}; restore it."
-                )
-            parts.append(rows)
-        return parts
+        """A shard's rows: kept, dropped, failed."""
+        paths = (self.run / part / f"{shard:05}.parquet" for part in PARTS)
+        return [_read(path) if path.exists() else [] for path in paths]
 
 
 def _read(path: Path) -> list[Row]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from mga.data.columns import ABSENT, array_at, field_at, id_of, ids_of, is_text, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, find_files, fingerprint
+from mga.data.published import check_published
 from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, kind_of, not_text, not_utf8, parsed, text_fault
 from mga.data.schema import columns_in, unreadable
 from mga.data.store import read_json
@@ -156,6 +157,7 @@ def _kept_of(name: str) -> str:
         return name
     if (folder / "stage.json").is_file() and "counts" not in read_json(folder / "stage.json"):
         raise InputError(f"{name} is not finished; give the command that writes it again first.")
+    check_published(folder)
     if not any((folder / "kept").rglob("*.*")):
         raise InputError(f"{name} has no kept texts yet.")
     return str(folder / "kept")

@@ -6,17 +6,19 @@ Rows are numbered over the whole input, so that a range of them is the same rows
 read, or breaks off, has one row more: the Problem that says so.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from mga.data.columns import array_at, can_hold_ids, field_at, id_of, ids_of, is_text, named, resolved, value_at
-from mga.data.documents import PARQUET_ENDINGS, InputFile, plain
+from mga.data.documents import PARQUET_ENDINGS, InputFile, fingerprint, plain
 from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, not_utf8, parsed, text_fault
 from mga.errors import StopError
 from mga.records import Document, Problem, content_id
@@ -79,12 +81,24 @@ class Reader:
         self._open: _Opened | None = None
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
-        """The rows from `start` to before `stop`, numbered over the whole input."""
+        """The rows from `start` to before `stop`, numbered over the whole input. Raises StopError when a file holds
+        fewer than were counted."""
         before = 0
         for number, end in enumerate(self._ends):
             if start < end and before < stop:
-                yield from self._opened(number, start - before).rows(max(start - before, 0), min(stop, end) - before)
+                first, last = max(start - before, 0), min(stop, end) - before
+                read = 0
+                for row in self._opened(number, first).rows(first, last):
+                    read += 1
+                    yield row
+                if read < last - first:
+                    raise _changed(self._files[number], f"it holds fewer rows than the {end - before:,} counted")
             before = end
+
+    def files_of(self, start: int, stop: int) -> list[int]:
+        """Numbers of the files that hold these rows."""
+        begins = [0, *self._ends]
+        return [number for number, end in enumerate(self._ends) if start < end and begins[number] < stop]
 
     def close(self) -> None:
         """Close the file that is open."""
@@ -97,6 +111,43 @@ class Reader:
             self.close()
             self._open = _Opened(number, self._files[number], *self._keys)
         return self._open
+
+
+class Unchanged:
+    """Files as they are now. `check` raises StopError, which names the file, once one is another, or gone: what was
+    counted and what is read would not be the same."""
+
+    def __init__(self, files: Sequence[InputFile]) -> None:
+        self._before = [(file, _state(file)) for file in files]
+
+    def check(self, numbers: Iterable[int] | None = None) -> None:
+        """Look once more at the files of these numbers, or at all: at both ends of a local one, at what a store says of
+        another, which costs a request."""
+        for file, before in self._before if numbers is None else [self._before[number] for number in numbers]:
+            try:
+                now = _state(file)
+            except FileNotFoundError:
+                raise _changed(file, "it is gone") from None
+            if now != before:
+                raise _changed(file, "it was written to or replaced")
+
+
+def _state(file: InputFile) -> tuple[object, ...]:
+    """What is different once a file has been written to, as far as its file system tells."""
+    if isinstance(file.fs, LocalFileSystem):
+        found = Path(file.url).stat()
+        return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev, fingerprint([file])
+    file.fs.invalidate_cache(file.fs._parent(file.url))
+    info = file.fs.info(file.url)
+    names = ("size", "ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "LastModified", "mtime")
+    return tuple(str(info.get(name)) for name in (*names, "last_modified", "updated", "created"))
+
+
+def _changed(file: InputFile, how: str) -> StopError:
+    return StopError(
+        f"{file.name} has changed since its rows were counted: {how}. Restore it and give the same command again, or "
+        "begin anew in another --out."
+    )
 
 
 class _Opened:

@@ -98,7 +98,7 @@ def measured(folder: Path) -> Measured:
     Raises InputError for a folder without a run, a finished shard, or a request.
     """
     run = Run(folder)
-    record = run.record()
+    record = run.whole().record()
     done = sorted(run.done())
     stats = run.stats()
     sessions = all_sessions(folder)

@@ -53,7 +53,7 @@ def _source(folder: Place, name: str) -> Source:
     if stage is None:
         run = Run(folder)
         complete = exists(folder / "stats.json")
-        source = Source(name, folder, run.record(), run.stats(), all_sessions(folder), complete)
+        source = Source(name, folder, run.whole().record(), run.stats(), all_sessions(folder), complete)
     else:
         source = Source(name, folder, stage, _stage_stats(folder, stage), SessionStats(), "counts" in stage)
     if not source.rows:

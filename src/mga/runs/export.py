@@ -39,7 +39,7 @@ def export(run: Run, schema: str, out: Place, license_given: str | None = None) 
         raise InputError(f"Unknown schema {schema!r}; there are: {', '.join(SCHEMAS)}.")
     stage = stage_record(run.folder)
     if stage is None:
-        run.record()
+        run.whole()
     elif "counts" not in stage:
         raise InputError(
             f"{run.folder} is not finished; give the mga {stage['command']} command that writes it again first."

@@ -33,6 +33,7 @@ import orjson
 
 from mga.config import ExpandConfig, differences, load_settings
 from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
+from mga.data.published import check_published
 from mga.data.store import (
     Place,
     as_json,
@@ -135,6 +136,7 @@ class Run:
                     create(self.folder / "run.json", record())
                 finally:
                     claims.give_run_back()
+        check_published(self.folder)
         self.rows = found["rows_of_files"]
         self.cut = Cut(sum(self.rows), config.shard_size)
         self._clear_up()
@@ -225,6 +227,12 @@ class Run:
         if "identity" not in record:
             raise InputError(f"{self.folder} holds a run.json that is not of mga.")
         return record
+
+    def whole(self) -> "Run":
+        """This run, for readers of what it has published. Raises InputError when any of it is missing or truncated."""
+        self.record()
+        check_published(self.folder)
+        return self
 
     def done(self) -> frozenset[int]:
         """Numbers of the finished shards; one listing."""

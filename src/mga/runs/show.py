@@ -29,7 +29,7 @@ def status(run: Run) -> RenderableType:
     """How far a run (or a stage) is, its counts, and what to do next."""
     if stage := stage_record(run.folder):
         return _stage_status(run.folder, stage)
-    record = run.record()
+    record = run.whole().record()
     stats = run.stats()
     kept = replies_kept(run.folder, run.done())
     complete = exists(run.folder / "stats.json")
@@ -108,7 +108,7 @@ def examples(run: Run, n: int, dropped: bool, console: Console) -> Iterator[Rend
     stage = stage_record(run.folder)
     text_key = stage["settings"].get("text_key", "text") if stage else "text"
     if stage is None:
-        run.record()
+        run.whole()
     folders = ["dropped", "failed"] if dropped else ["kept"]
     rows = (_with_our_names(row) for folder in folders for row in rows_in(run.folder / folder))
     shown = 0

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mga.config import ExpandConfig
 from mga.data.outcomes import read_rows, write_rows
+from mga.data.published import check_published
 from mga.errors import InputError
 from mga.expand.boilerplate import phrases_of
 from mga.expand.clean import clean
@@ -92,6 +93,7 @@ def write_pairs_of(run: Path, documents: Sequence[Document], path: Path) -> None
 
 def rows_of(run: Path, documents: Sequence[Document]) -> list[dict[str, Any]]:
     """All rows of a run. Raises InputError when it has cut documents of the sample into several chunks."""
+    check_published(run)
     rows = [row for folder in ("kept", "dropped", "failed") for row in read_rows(run / folder)]
     whole = {document.text for document in documents}
     if cut := next((row["chunk_id"] for row in rows if row["raw_text"] not in whole), None):

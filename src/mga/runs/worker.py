@@ -9,7 +9,7 @@ from functools import partial
 
 from mga.config import ExpandConfig
 from mga.data.documents import InputFile
-from mga.data.reading import Reader
+from mga.data.reading import Reader, Row, Unchanged
 from mga.engines.client import Client
 from mga.errors import InputError
 from mga.expand.flow import Kit
@@ -43,6 +43,7 @@ class Worker:
         progress: Progress,
         watch: Watch,
         claims: Claims,
+        unchanged: Unchanged,
         *,
         wait: bool,
         only: int | None = None,
@@ -60,6 +61,7 @@ class Worker:
         self._shards = range(len(run.cut)) if only is None else [only]
         self._reader = Reader(files, run.rows, config.text_key, config.id_key)
         self._claims = claims
+        self._unchanged = unchanged
         self._journals = Journals(run.folder, self._claims.name)
         self._taken: set[int] = set()  # by this worker, published or not
         self._done = run.done()
@@ -144,7 +146,7 @@ class Worker:
             limits=self._limits,
         )
         rows = self.run.cut[index]
-        shard = Shard(index, tuple(await asyncio.to_thread(lambda: list(self._reader.rows(rows.start, rows.stop)))))
+        shard = Shard(index, tuple(await asyncio.to_thread(self._read, rows)))
         for row in shard.rows:
             if isinstance(row, Problem):
                 self._show(row)
@@ -154,6 +156,16 @@ class Worker:
         outcomes, stats = result
         stats = stats.model_copy(update={"usage": journal.usage})
         await asyncio.to_thread(self._publish, index, outcomes, stats)
+
+    def _read(self, rows: range) -> list[Row]:
+        """A shard's rows, all of them, of files that are as they were when the rows were counted. Raises StopError."""
+        try:
+            found = list(self._reader.rows(rows.start, rows.stop))
+        finally:
+            self._unchanged.check(
+                self._reader.files_of(rows.start, rows.stop)
+            )  # says more than an error that comes of it
+        return found
 
     def _publish(self, shard: int, outcomes: Sequence[Outcome], stats: ShardStats) -> None:
         published = self.run.publish(shard, self._claims.name, outcomes, stats)

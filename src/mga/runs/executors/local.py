@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -15,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mga.config import ExpandConfig
 from mga.data.documents import InputFile, find_files, fingerprint
-from mga.data.reading import count_rows
+from mga.data.reading import Unchanged, count_rows
 from mga.data.store import Place
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
@@ -29,7 +28,7 @@ from mga.interrupts import SIGNALS
 from mga.runs.claims import Claims
 from mga.runs.monitoring.progress import Progress
 from mga.runs.monitoring.watch import Watch, Watching
-from mga.runs.run import CONTINUE, LOGS, Identity, Run
+from mga.runs.run import CONTINUE, LOGS, Identity, Run, refuse_secrets
 from mga.runs.worker import Worker
 
 GRACE_S = 5.0
@@ -61,24 +60,41 @@ async def expand(
             recipe = Recipe(config, generator.count_tokens, context_of(generator.engine, judge.engine))
             limits = await measure_limits(recipe)
             models = generator.engine.model, judge.engine.model
+            unchanged = Unchanged(files)  # before the fingerprint is taken
             identity = Identity(config.deciding(), fingerprint(files), *models, recipe.prompts)
             claims = Claims(run.folder, identity.id)
             beside.callback(claims.end)
             claims.begin()
-            count = partial(count_rows, files, config.text_key, config.id_key, config.limit)
+
+            def count() -> list[int]:
+                rows = count_rows(files, config.text_key, config.id_key, config.limit)
+                unchanged.check()
+                return rows
+
             run.begin(config, recipe, identity, count, claims)
             watch.begin(run.folder, run.record(), [generator, judge])
-            kit = (recipe, limits)
-            worker = Worker(config, run, files, (generator, judge), kit, progress, watch, claims, wait=wait, only=only)
+            kit, clients = (recipe, limits), (generator, judge)
+            worker = Worker(config, run, files, clients, kit, progress, watch, claims, unchanged, wait=wait, only=only)
             await beside.enter_async_context(_helped_by(config, run, helpers))
             await _interruptible(worker)
         if not run.is_complete():
             return None
+        unchanged.check()
         stats = run.complete()
         run.leave()
     if helpers:
         run.leave()  # what one may have left that ended as it began
     return stats
+
+
+async def expand_here(
+    config: ExpandConfig, run: Run, workers: int, progress: Progress, watching: Watching | None = None
+) -> ShardStats | None:
+    """The same with so many processes on this machine: this one, which is watched, and others that take part until it
+    ends. Raises InputError for settings that they cannot be handed."""
+    if workers > 1:
+        refuse_secrets(config)
+    return await expand(config, run, progress, watching, helpers=workers - 1)
 
 
 @asynccontextmanager

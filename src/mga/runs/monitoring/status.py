@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from mga.data.published import check_shards
 from mga.data.store import Place, read_json
 from mga.errors import InputError, MgaError
 from mga.records import Usage
@@ -196,7 +197,9 @@ class Look:
             new = {path.name: path for path in self._files("shards") if path.name not in self._shards_seen}
             for name, shard in zip(new, readers.map(_content, new.values()), strict=True):
                 if shard is not None:
-                    self._published.add(orjson.loads(shard))
+                    figures = orjson.loads(shard)
+                    check_shards(self._folder, [(int(name.removesuffix(".json")), figures)])
+                    self._published.add(figures)
                     self._shards_seen.add(name)
             files = [path for path in self._files(SESSIONS) if path.name not in self._ended]
             sessions = dict(self._ended)

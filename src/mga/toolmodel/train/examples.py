@@ -25,6 +25,7 @@ import pyarrow as pa
 from mga.config import ExpandConfig
 from mga.curation.duplicates.minhash import FIVE_WORDS, band_hashes, banding_for, shingle_sets, shingles_of
 from mga.data.outcomes import read_rows, write_rows
+from mga.data.published import check_published
 from mga.data.store import Place, exists, read_json, take, write_atomically, write_json
 from mga.errors import InputError
 from mga.expand.pairs import pairs_reply, pairs_request
@@ -133,6 +134,7 @@ def vocabulary_of(definition: str) -> str:
 def _source(folder: Place) -> _Source:
     if not exists(folder / "run.json"):
         raise InputError(f"{folder} is not the folder of a run of mga expand.")
+    check_published(folder)
     record = read_json(folder / "run.json")
     config = ExpandConfig.model_validate(record["config"])
     recipe = Recipe(config, lambda text: None)  # type: ignore[arg-type, return-value]
