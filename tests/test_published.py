@@ -62,7 +62,7 @@ READERS: dict[str, list[str]] = {
     "boilerplate": ["boilerplate", "{run}", "--out", "{out}"],
     "decontaminate": ["decontaminate", "{run}", "--against", "{run}/../in.jsonl", "--out", "{out}"],
     "clean": ["clean", "{run}", "--out", "{out}"],
-    "plan": ["plan", "{run}/../in.jsonl", "--measured", "{run}"],
+    "plan": ["plan", "{run}/../in.jsonl", "--measured", "{run}", "--gpus", "1"],
     "tool examples": ["tool", "examples", "{run}", "--out", "{out}"],
 }
 
