@@ -238,14 +238,17 @@ def test_ids_that_mean_the_same_hold_out_the_same(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda row: {k: v for k, v in row.items() if k != "source_id"}, "80 have no id there"),
-        (lambda row: {**row, "source_id": None if row["id"] == "7-1" else row["source_id"]}, "1 have no id there"),
+        (lambda row: {k: v for k, v in row.items() if k != "source_id"}, "80 without an id there"),
+        (lambda row: {**row, "source_id": None if row["id"] == "7-1" else row["source_id"]}, "1 without an id there"),
         (
             lambda row: {**row, "source_id": float("nan") if row["id"] == "7-1" else float(row["source_id"])},
-            "1 have no",
+            "1 without an id",
         ),
-        (lambda row: {**row, "source_id": f"doc {row['source_id']}"}, "80 name no document of originals by its id"),
-        (lambda row: {**row, "source_id": row["source_id"] + (row["id"] == "39-1")}, "1 name no document of originals"),
+        (lambda row: {**row, "source_id": f"doc {row['source_id']}"}, "80 with one that no document of originals has"),
+        (
+            lambda row: {**row, "source_id": row["source_id"] + (row["id"] == "39-1")},
+            "1 with one that no document of originals",
+        ),
     ],
 )
 def test_rewrites_of_unknown_sources_are_refused_where_something_is_held_out(
@@ -274,7 +277,7 @@ def test_with_nothing_held_out_rewrites_may_be_of_anything(family: Family) -> No
 def test_a_first_row_without_a_source_hides_none(family: Family) -> None:
     rewrites = [{"id": "loose", "text": "a text of nobody"}, *family.rewrites]
     places = as_json_lines(family.folder / "o", family.originals), as_json_lines(family.folder / "r", rewrites)
-    with pytest.raises(InputError, match=r"1 have no id there .*the first, row 1 of r.jsonl"):
+    with pytest.raises(InputError, match=r"1 without an id there .*the first, row 1 of r.jsonl"):
         family.packed(*places)
     trained, held = family.packed(*places, held_out={"unknown": "leave-out"})
     assert trained == {str(i) for i in range(40)} - held

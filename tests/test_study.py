@@ -276,7 +276,11 @@ REFUSED = [
     ("batch_sequences = 8", 'batch_sequences = 8\nattention = "flash_attention_2"', "needs a GPU and flash-attn"),
     ("train:300", "nowhere.json", "There is no tokenizer nowhere.json"),
     ('paths = "rewrites.jsonl"', 'paths = "rewrites.jsonl"\ntext_key = "words"', "'words'"),
-    ('paths = "rewrites.jsonl"', 'paths = "rewrites.jsonl"\nsource_key = "id"', "name no document of good by its id"),
+    (
+        'paths = "rewrites.jsonl"',
+        'paths = "rewrites.jsonl"\nsource_key = "id"',
+        "with one that no document of good has",
+    ),
 ]
 
 

@@ -126,10 +126,10 @@ def _require_known(source: Source, known: NDArray[np.uint64], seed: int) -> None
             example = example or f"the first, row {texts.first + i + 1:,} of {texts.file}, {what}"
     if not unnamed and not unmatched:
         return
-    parts = [f"{unnamed:,} have no id there"] if unnamed else []
-    parts += [f"{unmatched:,} name no document of {source.expands} by its id"] if unmatched else []
+    parts = [f"{unnamed:,} without an id there"] if unnamed else []
+    parts += [f"{unmatched:,} with one that no document of {source.expands} has"] if unmatched else []
     raise InputError(
-        f"Source {source.name}: of {rows:,} rows, {' and '.join(parts)} (column {key!r}; {example}). Rewrites of "
+        f"Source {source.name}: of {rows:,} texts, {' and '.join(parts)} (column {key!r}; {example}). Rewrites of "
         "held-out documents could be trained on: name the column of their source document with source_key, that of the "
         "originals' id with id_key, or set pack.held_out.unknown = 'leave-out'."
     )
