@@ -363,7 +363,7 @@ def test_the_same_on_any_number_of_cores_and_when_repeated(work: Path, tmp_path:
         p: p.stat().st_mtime_ns for p in before if p.name != ".lock"
     }
     assert files_of(packed(work, tmp_path / "other", pack={"seed": 1})) != files_of(one)
-    with pytest.raises(InputError, match=r"packed otherwise: recipe.pack.seed \(0 → 1\)"):
+    with pytest.raises(InputError, match=r"made otherwise: recipe.pack.seed \(0 → 1\)"):
         packed(work, one, pack={"seed": 1})
 
 

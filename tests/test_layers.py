@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import mga
+from mga.data.output_folder import KINDS
 
 SOURCE = Path(next(iter(mga.__path__)))
 ORDER = [
@@ -78,6 +79,27 @@ def test_a_package_imports_only_from_packages_before_it() -> None:
         if ORDER.index(package(imported)) > ORDER.index(package(name))
     ]
     assert backwards == []
+
+
+def test_one_module_takes_output_folders_and_writes_their_records() -> None:
+    """Runs have workers on many machines instead of a lock: `runs` takes and records its folders itself. The other
+    locks are of caches that processes share."""
+    caches = {"mga.embedders.packaged", "mga.engines.llamacpp.embedded_model", "mga.engines.llamacpp.settings"}
+    locking = {module(file) for file in FILES if "filelock" in file.read_text(encoding="utf-8")}
+    assert locking == {"mga.data.output_folder", "mga.runs.claims"} | caches
+    comparing = {name for name, imported in GRAPH.items() if "mga.config.differences" in imported}
+    assert comparing == {"mga.data.output_folder", "mga.runs.run"}
+    records = {kind.record for kind in KINDS} - {"run.json"}
+    assert len(records) > 10
+    written = {f"{module(file)} writes {record}" for file in FILES for record in records & written_by(file)}
+    assert written == {"mga.study.carry writes evaluation.json"}  # of a study that asks no benchmark: no results
+
+
+def written_by(file: Path) -> set[str]:
+    """The names of files that a module hands to a function that writes JSON, as far as they stand in the call."""
+    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    writing = [call for call in calls if getattr(call.func, "id", "") in ("write_json", "write_atomically")]
+    return {str(part.value) for call in writing for part in ast.walk(call) if isinstance(part, ast.Constant)}
 
 
 def test_files_import_each_other_in_no_circle() -> None:

@@ -316,7 +316,10 @@ def test_no_token_sees_another_document_where_they_are_masked(packed: Path) -> N
         ({"training": {"attention": "flash_attention_2"}}, "needs a GPU and flash-attn"),
         ({"branch": {"run": "nowhere"}}, "no state to branch from"),
         ({"model": {**dict.fromkeys(TINY), "size": "3B"}}, "134M, 377M"),
-        ({"training": {"learning_rate": 1e30, "clip": 1e30}}, "no number at step"),
+        (
+            {"training": {"learning_rate": 1e30, "clip": 1e30}},
+            r"NaN or infinite at step \d+.*\[branch\]|from its beginning",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(
@@ -361,6 +364,69 @@ def test_refused_before_anything_is_written(packed: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="keeps documents apart only in micro-batches of one sequence"):
         train(values, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("diverges_at", "said"),
+    [(5, "gradient is NaN or infinite at step 7"), (7, "Weights are NaN or infinite after step 8")],
+)
+def test_a_state_that_is_not_finite_is_never_saved(
+    packed: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverges_at: int, said: str
+) -> None:
+    """States are saved every 4 steps, losses told every 100: the state of step 4 stays, and is gone on from."""
+    from mga.errors import StopError
+    from mga.pretrain import train as module
+
+    values, out = settings(packed, log={"every": 100}, checkpoints={"states": "last"}), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "rate", lambda step, *rest: float("inf") if step == diverges_at else rate(step, *rest))
+        for _ in range(2):  # the second time it begins at the state that was kept
+            with pytest.raises(StopError, match=said) as error:
+                train(values, out)
+            assert "the state of step 4, which is kept" in str(error.value)
+            assert [path.name for path in (out / "state").iterdir()] == ["step-0000004"]
+            assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-0000004"]
+    train(values, out)
+    last = Path("checkpoints", f"step-{STEPS:07}")
+    whole, resumed = weights_of(undisturbed / last), weights_of(out / last)
+    assert all(bool((whole[name] == resumed[name]).all()) for name in whole)
+
+
+@pytest.mark.torch
+def test_a_state_that_holds_nan_is_not_gone_on_from(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mga.errors import StopError
+    from mga.pretrain import checkpoint
+    from mga.pretrain import train as module
+
+    values, out = settings(packed), tmp_path / "run"
+    with monkeypatch.context() as patch:  # as a version without the check has left it
+        patch.setattr(module, "rate", lambda step, *rest: float("inf") if step == 3 else rate(step, *rest))
+        patch.setattr(module, "state_is_finite", lambda *state: True)
+        with pytest.raises(StopError):
+            train(values, out)
+    assert checkpoint.steps_of(out / "state") == [4]
+    branch = settings(packed, branch={"run": str(out), "step": 4})
+    for asked, folder in ((values, out), (branch, tmp_path / "branch")):
+        with pytest.raises(StopError, match="step-0000004 holds NaN or infinite weights"):
+            train(asked, folder)
+
+
+@pytest.mark.torch
+def test_the_first_step_that_is_not_finite_is_found() -> None:
+    import torch
+
+    from mga.pretrain.finite import FiniteSteps
+    from mga.pretrain.processes import Processes
+
+    watched = FiniteSteps(Processes(0, 1, torch.device("cpu")))
+    watched.see(1, torch.tensor(2.0), torch.tensor(1e30))
+    assert watched.first_bad() is None
+    watched.see(2, torch.tensor(2.0), torch.tensor(float("inf")))
+    watched.see(3, torch.tensor(float("nan")), torch.tensor(1.0))
+    assert watched.first_bad() == 2
 
 
 @pytest.mark.torch

@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_said(run: Path, teacher: str, tokenizer: Loaded,
         collect([unjudged], tokenizer, tmp_path / "b", SETTINGS, lambda line: None)
     taken = collect([unjudged], tokenizer, tmp_path / "c", replace(SETTINGS, unjudged=True), lambda line: None)
     assert taken["counts"]["reformulate"]["train"] > 50
-    with pytest.raises(InputError, match="holds other examples"):
+    with pytest.raises(InputError, match="made otherwise: "):
         collect([run], tokenizer, tmp_path / "c", SETTINGS, lambda line: None)
     record = read_json(unjudged / "run.json")
     record["identity"]["prompts"]["reformulate"] = "reformulate_base@000000000000"

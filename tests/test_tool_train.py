@@ -247,6 +247,42 @@ def test_memory_that_does_not_suffice_is_said(
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(
+    ("poisoned", "said"),
+    [(4, "gradient is NaN or infinite at step 5"), (6, "Weights are NaN or infinite after step 6")],
+)
+def test_a_checkpoint_that_is_not_finite_is_never_written(
+    data: Path, base: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poisoned: int, said: str
+) -> None:
+    from transformers import TrainerCallback
+
+    from mga.errors import StopError
+    from mga.toolmodel import finetune
+
+    class Poison(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+            if state.global_step == poisoned:
+                next(model.parameters()).data.fill_(float("nan"))
+
+    made = finetune._trainer
+
+    def trainer(*given: Any) -> Any:
+        poisoning = made(*given)
+        poisoning.add_callback(Poison())
+        return poisoning
+
+    out = tmp_path / "tool"
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "_trainer", trainer)
+        with pytest.raises(StopError, match=said):
+            train(data, base, out)
+    assert [path.name for path in (out / ".training").glob("checkpoint-*")] == ["checkpoint-3"]
+    train(data, base, out)
+    once, twice = weights(trained), weights(out)
+    assert all(bool((once[name] == twice[name]).all()) for name in once)
+
+
+@pytest.mark.torch
 def test_neighbours_in_a_batch_change_nothing(data: Path, base: Path, tmp_path: Path) -> None:
     alone = train(data, base, tmp_path / "alone", micro_batch=1, epochs=1, validation_prompts=0)
     together = train(data, base, tmp_path / "together", micro_batch=8, epochs=1, validation_prompts=0)

@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mga.config import differences
 from mga.curation.diversity.spread import Vocabulary, compression_ratio, cosine_kernel, distinct_share, vendi_score
 from mga.data.corpus_files import Corpus
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import SAMPLES, open_output
+from mga.data.store import write_atomically
 from mga.errors import InputError
 from mga.scoring.model import Scorer
 from mga.scoring.texts import check_columns, texts_of
 from mga.scoring.token_losses import table_bytes
 from mga.text.tokens import ngrams_of, tokens_of
 
-RECORD = "sample.json"
+RECORD = SAMPLES.record
 ROWS = {"cpu": 32, "cuda": 256}
 VENDI_TEXTS = 1000
 BLEU_TEXTS = 200
@@ -69,12 +69,10 @@ def write_texts(
         "model": about["fingerprint"],
         "device": scorer.device,
     }
-    lock = take(out)
-    try:
-        _begin(out, {**about, "settings": settings})
-        return _write(corpus, scorer, out, sampling, say)
-    finally:
-        lock.release()
+    with open_output(out, SAMPLES, {"settings": settings}, about) as folder:
+        if not folder.is_complete:
+            folder.finish({"texts": _write(corpus, scorer, out, sampling, say)})
+        return int(folder.record["texts"])
 
 
 def _write(corpus: Corpus, scorer: Scorer, out: Path, sampling: Sampling, say: Callable[[str], None]) -> int:
@@ -183,17 +181,6 @@ def self_bleu(grams: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]]) ->
             total = int(counts.sum())
             logs[i] += np.log((clipped + (n > 1)) / max(total + (n > 1), 1)) if clipped + (n > 1) else -np.inf
     return float(np.exp(logs / BLEU_GRAMS).mean())
-
-
-def _begin(out: Path, record: dict[str, Any]) -> None:
-    path = out / RECORD
-    if path.exists():
-        if changed := differences(read_json(path)["settings"], record["settings"]):
-            raise InputError(f"{out} was begun with other settings ({', '.join(changed)}); choose another --out.")
-        return
-    if any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out} is not empty; choose another --out.")
-    write_json(path, record)
 
 
 def _batches(

@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
-from mga.config import differences
 from mga.data.corpus_files import Batch, Corpus, is_parquet
 from mga.data.documents import JSONL_ENDINGS, InputFile
+from mga.data.output_folder import STAGE, OutputFolder, open_output
 from mga.data.rows import Fault, parsed
-from mga.data.store import committed, read_json, take, write_json
+from mga.data.store import committed, read_json, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
 
@@ -69,6 +69,7 @@ class Stage:
         self.corpus = corpus
         self.settings = {**settings, "text_key": corpus.text_key, "only_report": only_report}
         self._only_report = only_report
+        self._taken: OutputFolder | None = None
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -77,12 +78,16 @@ class Stage:
         Raises InputError when it holds something else, another corpus or other settings, or is in use.
         """
         self._refuse_overlaps()
-        lock = take(self.folder)
-        try:
-            self._begin()
+        identity = {"command": self.command, "corpus": self.corpus.fingerprint, "settings": self.settings}
+        about = {
+            "given": [public_uri(name) for name in self.corpus.given],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"python": platform.python_version(), "mga": version("mga"), "pyarrow": pa.__version__},
+        }
+        with open_output(self.folder, STAGE, identity, about) as self._taken:
+            if self.is_complete:  # a kill may have come before `finish` had deleted it
+                self._clear_scratch()
             yield
-        finally:
-            lock.release()
 
     def _refuse_overlaps(self) -> None:
         """Raise InputError when writing would touch the corpus, or one file of it would be written over another."""
@@ -100,29 +105,15 @@ class Stage:
                     "rename one, or work on them apart."
                 )
 
-    def _begin(self) -> None:
-        record = self.folder / "stage.json"
-        identity = {"command": self.command, "corpus": self.corpus.fingerprint, "settings": self.settings}
-        if not record.exists():
-            others = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
-            if others:
-                raise InputError(f"{self.folder} is not empty ({others[0]}, …); choose another --out.")
-            given = [public_uri(name) for name in self.corpus.given]
-            created = datetime.now(UTC).isoformat(timespec="seconds")
-            versions = {"python": platform.python_version(), "mga": version("mga"), "pyarrow": pa.__version__}
-            write_json(record, {**identity, "given": given, "created": created, "versions": versions})
-            return
-        held = read_json(record)
-        old = orjson.loads(orjson.dumps({name: held.get(name) for name in identity}))
-        if changed := differences(old, orjson.loads(orjson.dumps(identity))):
-            raise InputError(f"{self.folder} was made otherwise: {'; '.join(changed)}. Choose another --out.")
-        if "counts" in held:  # a kill may have come before `finish` had deleted it
-            self._clear_scratch()
-
     @property
     def is_complete(self) -> bool:
         """Whether everything was done before."""
-        return "counts" in read_json(self.folder / "stage.json")
+        return self._has.is_complete
+
+    @property
+    def _has(self) -> OutputFolder:
+        assert self._taken is not None, "only inside work()"
+        return self._taken
 
     @property
     def scratch(self) -> Path:
@@ -161,8 +152,7 @@ class Stage:
         counts = sum((Counts.from_json(read_json(self._part(i))) for i in range(len(self.corpus.files))), Counts())
         if counts.rows != counts.kept + counts.reasons.total():
             raise StopError(f"The counts in {self.folder} do not add up; please report this with its stage.json.")
-        record = self.folder / "stage.json"
-        write_json(record, {**read_json(record), **(more or {}), "counts": counts.as_json()})
+        self._has.finish({**(more or {}), "counts": counts.as_json()})
         self._clear_scratch()
         return counts
 

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import orjson
 import tenacity
-from filelock import FileLock, Timeout
 from fsspec import get_filesystem_class
 from upath import UPath
 
@@ -150,20 +149,6 @@ def sweep(folder: Path) -> None:
                     beside.unlink()
             finally:
                 os.close(opened)
-
-
-def take(folder: Path) -> FileLock:
-    """Make a folder and take it for this process alone, until the lock is released. Raises InputError when another
-    one has it, or it cannot be written."""
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"Another mga process is working in {folder}; wait for it or stop it.") from None
-    except OSError as error:
-        raise InputError(f"Cannot write in {folder}: {error.strerror}; choose another --out.") from error
-    return lock
 
 
 def exists(path: Place) -> bool:

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mga import stats
-from mga.config import differences
 from mga.data.corpus_files import Corpus
-from mga.data.store import committed, read_json, take, write_json
+from mga.data.output_folder import EVALUATION, open_output
+from mga.data.store import committed
 from mga.errors import InputError
 from mga.evaluation.checkpoints import Checkpoint, find
 from mga.evaluation.harness import Harness, ask, load_model
@@ -60,10 +60,10 @@ def evaluate(
     Raises InputError for what is no model, no benchmark or not there, and when `out` was asked otherwise.
     """
     models = find(checkpoints)
-    lock = take(out)
-    try:
-        identity = {"shots": settings.shots, "limit": settings.limit, "own": own.fingerprint if own else None}
-        record = _begin(out, {**identity, "seed": settings.seed})
+    identity = {"shots": settings.shots, "limit": settings.limit, "own": own.fingerprint if own else None}
+    identity["seed"] = settings.seed
+    versions = {name: version(name) for name in ("mga", "lm_eval", "transformers")}
+    with open_output(out, EVALUATION, identity, {"versions": versions}) as folder:
         own_items = _own_items(out, own, settings) if own else None
         harness = Harness(tasks, data, own_items, out / ".datasets")
         benchmarks = chosen([*tasks, *([OWN] if own else [])], harness.names, settings.shots)
@@ -71,24 +71,9 @@ def evaluate(
             raise InputError("Nothing to evaluate: name benchmarks with --tasks, or texts with --own.")
         _ask_all(models, benchmarks, harness, own, out, settings, say)
         shutil.rmtree(out / ".datasets", ignore_errors=True)
-        record |= summary(out, models, benchmarks)
-        write_json(out / "evaluation.json", record)
-        _write_table(out, record["results"])
-        return record
-    finally:
-        lock.release()
-
-
-def _begin(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    path = out / "evaluation.json"
-    if not path.exists():
-        record = {**identity, "versions": {name: version(name) for name in ("mga", "lm_eval", "transformers")}}
-        write_json(path, record)
-        return record
-    record = dict(read_json(path))
-    if changed := differences({name: record.get(name) for name in identity}, identity):
-        raise InputError(f"{out} was asked otherwise: {'; '.join(changed)}. Choose another --out.")
-    return record
+        figures = summary(out, models, benchmarks)
+        _write_table(out, figures["results"])
+        return folder.finish(figures)
 
 
 def _own_items(out: Path, own: Corpus, settings: Settings) -> Path:

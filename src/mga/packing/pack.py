@@ -9,21 +9,21 @@ tokenizer.json       what the ids mean
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mga.config import differences
 from mga.data.columns import named as missing
 from mga.data.corpus_files import ordered
 from mga.data.documents import InputFile
+from mga.data.output_folder import PACK, OutputFolder, open_output
 from mga.data.rows import kind_of
 from mga.data.schema import columns_in
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.store import read_json, write_atomically, write_json
 from mga.engine_uri import public_uri
-from mga.errors import InputError, StopError
+from mga.errors import InputError
 from mga.mixture.plan import Plan, check_strategy, plan
 from mga.mixture.recipe import Recipe, Source
 from mga.packing.draw import Histogram, Part, Shelves, Times, draws, read_part
@@ -41,10 +41,11 @@ def pack(recipe: Recipe, tokenizer: Tokenizer, out: Path, workers: int, say: Say
     what pack.json holds. Raises InputError when the folder holds something else, and for what `check` refuses."""
     check(recipe)
     rule = None if (out / "pack.json").exists() else held_out_set(recipe)
-    with _folder(out, recipe, tokenizer) as begun:
-        if "counts" in begun:  # a kill may have come before the end of `_finish`
+    with _folder(out, recipe, tokenizer) as folder:
+        if folder.is_complete:  # a kill may have come before the end of `_finish`
             shutil.rmtree(out / ".scratch", ignore_errors=True)
-            return begun
+            return folder.record
+        write_atomically(out / "tokenizer.json", tokenizer.definition.encode())
         folders = Folders(out / "documents", out / ".scratch" / "tokens")
         _tokenise(recipe, tokenizer, rule, folders, workers, say)
 
@@ -61,7 +62,7 @@ def pack(recipe: Recipe, tokenizer: Tokenizer, out: Path, workers: int, say: Say
             "train": _pack_training(recipe, plan_, times, parts, folders, layout, out, workers),
             "validation": _pack_validation(recipe, folders, layout, out),
         }
-        return _finish(out, begun, plan_, counts)
+        return _finish(folder, plan_, counts)
 
 
 def check(recipe: Recipe) -> None:
@@ -90,32 +91,16 @@ def _check_columns(source: Source, file: InputFile) -> None:
         )
 
 
-@contextmanager
-def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> AbstractContextManager[OutputFolder]:
     """Take the folder for this process, new or with the same work begun. Until training data are written, how texts are
     divided and packed may change: the texts that are tokenized already are kept."""
     identity = _identity(recipe, tokenizer)
-    lock = take(out)
-    try:
-        record = out / "pack.json"
-        held = read_json(record) if record.exists() else None
-        if held is None:
-            others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-            if others:
-                raise InputError(f"{out} is not empty ({others[0]}, …); choose another --out.")
-            write_atomically(out / "tokenizer.json", tokenizer.definition.encode())
-        elif changed := differences({name: held.get(name) for name in identity}, identity):
-            if (out / "train").exists() or "counts" in held or _of_texts(held) != _of_texts(identity):
-                raise InputError(f"{out} was packed otherwise: {'; '.join(changed)}. Choose another --out.")
-            held = None
-        if held is None:
-            held = {**identity, "vocabulary": tokenizer.vocabulary, "dtype": tokenizer.dtype.str, "mga": version("mga")}
-            write_json(record, held)
-        yield held
-    except OSError as error:
-        raise StopError(f"Cannot work in {out}: {error.strerror}. Make room or rights, then run again.") from error
-    finally:
-        lock.release()
+
+    def is_tokenised_alike(held: Mapping[str, Any]) -> bool:
+        return not ((out / "train").exists() or "counts" in held) and _of_texts(held) == _of_texts(identity)
+
+    about = {"vocabulary": tokenizer.vocabulary, "dtype": tokenizer.dtype.str, "mga": version("mga")}
+    return open_output(out, PACK, identity, about, may_replace=is_tokenised_alike)
 
 
 def _identity(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -250,9 +235,8 @@ def _summed(shards: Iterator[dict[str, Any]], layout: Layout) -> dict[str, Any]:
     return total
 
 
-def _finish(out: Path, begun: dict[str, Any], plan_: Plan, counts: dict[str, Any]) -> dict[str, Any]:
+def _finish(folder: OutputFolder, plan_: Plan, counts: dict[str, Any]) -> dict[str, Any]:
     shares = {s.name: {"unique": s.unique, "epochs": s.epochs, "tokens": s.tokens} for s in plan_.shares}
-    record = {**begun, "plan": shares, "counts": counts}
-    write_json(out / "pack.json", record)
-    shutil.rmtree(out / ".scratch")
+    record = folder.finish({"plan": shares, "counts": counts})
+    shutil.rmtree(folder.path / ".scratch")
     return record

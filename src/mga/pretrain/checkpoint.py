@@ -13,6 +13,7 @@ from typing import Any
 from mga.data.store import committed, read_json, write_json
 from mga.errors import InputError, StopError
 from mga.pretrain.data import Data
+from mga.pretrain.finite import state_is_finite
 from mga.pretrain.processes import Processes
 
 
@@ -58,7 +59,8 @@ def save_state(folder: Path, step: int, model: Any, optimizer: Any, processes: P
 
 
 def load_state(folder: Path, step: int, model: Any, optimizer: Any, processes: Processes) -> None:
-    """Put a saved state into a model and its optimizer. Raises StopError for a damaged one."""
+    """Put a saved state into a model and its optimizer. Raises StopError for one that is damaged, or not
+    finite."""
     import torch
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
@@ -77,6 +79,11 @@ def load_state(folder: Path, step: int, model: Any, optimizer: Any, processes: P
             "an earlier one."
         ) from error
     set_state_dict(model, optimizer, model_state_dict=held["model"], optim_state_dict=held["optimizer"])
+    if not state_is_finite(model, optimizer, processes):
+        raise StopError(
+            f"The state {place} holds NaN or infinite weights, and nothing can be trained from it; remove it, to go on "
+            "from an earlier one, or begin in another --out."
+        )
     torch.set_rng_state(held["random"])
 
 

@@ -37,6 +37,14 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def least(self, values: Any) -> Any:
+        """The least of a tensor over all, in place."""
+        if self.count > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(values, dist.ReduceOp.MIN)
+        return values
+
     def shard(self, model: Any, dtype: Any) -> Any:
         """Divide a model's weights among all, layer by layer (FSDP2); one process has its model as it is."""
         if self.count == 1:

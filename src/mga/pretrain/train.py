@@ -5,12 +5,11 @@ log.jsonl          a line for steps (loss, rate, norm, tokens per second, MFU), 
 checkpoints/       models as Hugging Face folders      state/   from what training goes on
 """
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 
 import orjson
 
-from mga.config import differences
-from mga.data.store import read_json, take, write_json
+from mga.data.output_folder import PRETRAINING, OutputFolder, open_output
 from mga.errors import InputError, InterruptedRunError, StopError
 from mga.mixture.amounts import shown
 from mga.pretrain.checkpoint import branch_state, cut_log, last_step, load_state, save_model, save_state
 from mga.pretrain.config import PretrainConfig
 from mga.pretrain.data import IGNORED, Batch, Data, open_data, read_batch, shares
+from mga.pretrain.finite import FiniteSteps, state_is_finite
 from mga.pretrain.model import Parameters, count_parameters, flops_per_token, llama_config
 from mga.pretrain.processes import Processes, join, leave
 from mga.pretrain.schedule import rate
@@ -141,8 +140,9 @@ def memory(config: PretrainConfig, plan: Outline) -> tuple[float, float]:
 def pretrain(config: PretrainConfig, out: Path, say: Say) -> dict[str, Any]:
     """Train a model, or go on where a training was stopped, in this process and those torchrun has started with it.
 
-    Returns what pretrain.json holds. Raises InputError when `out` holds another training, StopError when the loss is
-    no number or memory does not suffice, InterruptedRunError when it was asked to stop; it can go on then.
+    Returns what pretrain.json holds. Raises InputError when `out` holds another training; StopError when a loss,
+    gradient or weight is NaN or infinite (the last state before it stays), or memory does not suffice;
+    InterruptedRunError when it was asked to stop: it can go on then.
     """
     import torch
 
@@ -150,13 +150,10 @@ def pretrain(config: PretrainConfig, out: Path, say: Say) -> dict[str, Any]:
     try:
         plan = outline(config, processes.count)
         require_attention(config)
-        with _folder(out, config, plan, processes) as record:
-            if "totals" not in record:
-                totals = _train(config, plan, out, processes, say if processes.first else _silent)
-                record = {**record, "totals": totals}
-                if processes.first:
-                    write_json(out / "pretrain.json", record)
-            return record
+        with _folder(out, config, plan, processes) as folder:
+            if not folder.is_complete:
+                folder.finish({"totals": _train(config, plan, out, processes, say if processes.first else _silent)})
+            return folder.record
     except torch.OutOfMemoryError as error:
         raise StopError(
             f"The memory of the GPU does not suffice; choose a smaller training.micro_batch (now "
@@ -174,38 +171,22 @@ def _silent(line: str) -> None:
     pass
 
 
-@contextmanager
-def _folder(out: Path, config: PretrainConfig, plan: Outline, processes: Processes) -> Iterator[dict[str, Any]]:
-    """Take the folder, new or with the same training begun. What decides no result may change."""
-    lock = take(out) if processes.first else None
-    try:
-        path = out / "pretrain.json"
-        apart: Any = {"note": True, "log": True, "data": {"packed"}, "checkpoints": {"keep"}}  # what decides no result
-        deciding = config.model_dump(mode="json", exclude=apart)
-        identity = {"settings": deciding, "data": plan.data.fingerprint}
-        if path.exists():
-            held = read_json(path)
-            if changed := differences({name: held.get(name) for name in identity}, identity):
-                raise InputError(f"{out} was begun otherwise: {'; '.join(changed)}. Choose another --out.")
-            yield held
-            return
-        record = {
-            **identity,
-            "packed": str(plan.data.folder),
-            "architecture": plan.llama.to_diff_dict(),
-            "parameters": {"total": plan.parameters.total, "without_embeddings": plan.parameters.layers},
-            "steps": plan.steps,
-            "sequence": plan.data.sequence,
-            "step_tokens": plan.step_tokens,
-            "versions": {name: version(name) for name in ("mga", "torch", "transformers")},
-        }
-        processes.wait()
-        if processes.first:
-            write_json(path, record)
-        yield record
-    finally:
-        if lock:
-            lock.release()
+def _folder(
+    out: Path, config: PretrainConfig, plan: Outline, processes: Processes
+) -> AbstractContextManager[OutputFolder]:
+    """The folder, new or with the same training begun. What decides no result may change."""
+    apart: Any = {"note": True, "log": True, "data": {"packed"}, "checkpoints": {"keep"}}  # what decides no result
+    about = {
+        "packed": str(plan.data.folder),
+        "architecture": plan.llama.to_diff_dict(),
+        "parameters": {"total": plan.parameters.total, "without_embeddings": plan.parameters.layers},
+        "steps": plan.steps,
+        "sequence": plan.data.sequence,
+        "step_tokens": plan.step_tokens,
+        "versions": {name: version(name) for name in ("mga", "torch", "transformers")},
+    }
+    identity = {"settings": config.model_dump(mode="json", exclude=apart), "data": plan.data.fingerprint}
+    return open_output(out, PRETRAINING, identity, about, first=processes.first, meet=processes.wait)
 
 
 def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processes, say: Say) -> dict[str, Any]:
@@ -222,6 +203,7 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
     flops = flops_per_token(plan.llama, plan.parameters, data.sequence)
     peak = peak_flops(processes.device)
     since, since_step = time.monotonic(), step
+    steps_seen = FiniteSteps(processes)
     with stopped.listening():
         for micro_batches in batches:
             for group in optimizer.param_groups:
@@ -242,16 +224,17 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
+            steps_seen.see(step, total, norm)
             asked = False
-            if step % config.log.every == 0 or step == plan.steps:
+            logs, validates, saves = (
+                step % every == 0 or step == plan.steps
+                for every in (config.log.every, plan.validate_every, plan.checkpoint_every)
+            )
+            if (logs or validates or saves) and (bad := steps_seen.first_bad()) is not None:
+                raise _not_finite(f"The loss or its gradient is NaN or infinite at step {bad:,}", out)
+            if logs:
                 mean = float(processes.sum(total) / counts[0])
                 size = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-                if not (math.isfinite(mean) and math.isfinite(size)):
-                    raise StopError(
-                        f"The loss is NaN or infinite at step {step:,}. The last state is kept; a smaller "
-                        f"learning_rate "
-                        "or clip, in a new --out, may help."
-                    )
                 now = time.monotonic()
                 speed = plan.step_tokens * (step - since_step) / (now - since)
                 since, since_step = now, step
@@ -266,15 +249,17 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
                 log.write(step, plan.step_tokens, line)
                 say(_told(step, plan, mean, speed, line.get("mfu")))
                 asked = bool(counts[1] > 0)
-            if step % plan.validate_every == 0 or step == plan.steps:
+            if validates:
                 began = time.monotonic()
                 found = validate(model, data, config, processes, dtype)
                 if found:
                     log.write(step, plan.step_tokens, {"validation": found})
                     say("  held out: " + ", ".join(f"{name} {loss:.4f}" for name, loss in found.items()))
                 since += time.monotonic() - began
-            if step % plan.checkpoint_every == 0 or step == plan.steps or asked:
+            if saves or asked:
                 began = time.monotonic()
+                if not state_is_finite(model, optimizer, processes):
+                    raise _not_finite(f"Weights are NaN or infinite after step {step:,}", out)
                 save_model(out / "checkpoints", step, model, data, processes, config.checkpoints.keep)
                 save_state(
                     out / "state", step, model, optimizer, processes, keep_all=config.checkpoints.states == "all"
@@ -284,6 +269,18 @@ def _train(config: PretrainConfig, plan: Outline, out: Path, processes: Processe
                 raise InterruptedRunError(f"Stopped after step {step:,}; the same command goes on from there.")
     log.close()
     return {"steps": step, "tokens": step * plan.step_tokens}
+
+
+def _not_finite(what: str, out: Path) -> StopError:
+    """The error of a training that has diverged: from which state another one may begin, and how."""
+    kept = last_step(out / "state")
+    begin = "from its beginning"
+    if kept is not None:
+        begin = f"from the state of step {kept:,}, which is kept ([branch] run = {str(out)!r}, step = {kept})"
+    return StopError(
+        f"{what}, so nothing of it was saved; the same settings would come to it again. Train in another --out with a "
+        f"smaller training.learning_rate or training.clip, {begin}."
+    )
 
 
 def _dtype(given: str, processes: Processes) -> Any:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from mga import interrupts
 from mga.config import ExpandConfig
-from mga.data.documents import find_files, fingerprint
+from mga.data.documents import InputFile, find_files, fingerprint
 from mga.data.store import read_json, write_atomically, write_json
 from mga.embedders.choose import choose_embedder
 from mga.embedders.vectors import Vectors
@@ -27,7 +27,7 @@ from mga.prompt_comparison.compare import compare
 from mga.prompt_comparison.judging import ask_judge, judgements_in
 from mga.prompt_comparison.map import draw
 from mga.prompt_comparison.questions import questions
-from mga.prompt_comparison.settings import ORIGINALS, PromptComparisonSettings, begin, record_of
+from mga.prompt_comparison.settings import ORIGINALS, PromptComparisonSettings, folder_of, record_of
 from mga.prompt_comparison.tables import as_markdown, tables_of
 from mga.runs.executors.local import expand
 from mga.runs.monitoring.progress import Progress
@@ -78,12 +78,29 @@ def carry(
     """
     places = Places(folder)
     rules = {name: settings.rules(variant, config, flags) for name, variant in settings.by_name.items()}
-    say = _sayer(console, quiet)
     files = find_files(inputs)
     choose_embedder(settings.embedder)  # what cannot be had is said before hours of writing
-    begin(folder, settings, rules, fingerprint(files))
+    with folder_of(folder, settings, rules, fingerprint(files)) as taken:
+        _carry(files, places, settings, config, flags, console, quiet)
+        comparison = compare_again(folder, console, quiet, settings.embedder)
+        taken.finish({})
+        return comparison
+
+
+def _carry(
+    files: Sequence[InputFile],
+    places: Places,
+    settings: PromptComparisonSettings,
+    config: Path | None,
+    flags: Mapping[str, Any],
+    console: Console,
+    quiet: bool,
+) -> None:
+    """Draw the sample, let every variant write, ask the judge: what is not there yet."""
+    say = _sayer(console, quiet)
+    folder = places.folder
     if not places.sample.exists():
-        first = next(iter(rules.values()))
+        first = settings.rules(settings.variants[0], config, flags)
         draw_sample = write_sample(
             places.sample,
             files,
@@ -110,7 +127,6 @@ def carry(
         say(f"judge: {len(asked):,} questions about texts whose right verdict is known, or asked again")
         judging = settings.run(settings.variants[0], config, flags, places.sample, None)
         interrupts.run(ask_judge(folder, judging, asked, say))
-    return compare_again(folder, console, quiet, settings.embedder)
 
 
 def compare_again(folder: Path, console: Console, quiet: bool = False, embedder: str | None = None) -> dict[str, Any]:

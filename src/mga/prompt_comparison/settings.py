@@ -1,12 +1,14 @@
 """Settings of a prompt comparison, saved beside its results, and the settings of each variant's run."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mga.config import ExpandConfig, differences, load_config
-from mga.data.store import read_json, write_json
+from mga.config import ExpandConfig, load_config
+from mga.data.output_folder import PROMPT_COMPARISON, OutputFolder, open_output
+from mga.data.store import read_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.prompts.library import Prompt, reformulation_prompt
@@ -86,25 +88,17 @@ def record_of(folder: Path) -> dict[str, Any]:
     return record
 
 
-def begin(folder: Path, settings: PromptComparisonSettings, rules: Mapping[str, ExpandConfig], given: str) -> None:
-    """Write prompt-comparison.json, or check that the folder's has the same settings and input (fingerprint `given`).
+def folder_of(
+    path: Path, settings: PromptComparisonSettings, rules: Mapping[str, ExpandConfig], given: str
+) -> AbstractContextManager[OutputFolder]:
+    """Take the folder of a prompt comparison with these settings and input (`given` is its fingerprint), new or begun.
 
-    Raises InputError when the folder holds another prompt comparison or something else.
+    Raises InputError when the folder holds another prompt comparison or something else, or is in use.
     """
-    new: dict[str, Any] = {
+    identity: dict[str, Any] = {
         "settings": asdict(settings) | {"variants": list(settings.by_name), "embedder": public_uri(settings.embedder)},
         "prompts": {name: settings.prompt(variant).fingerprint for name, variant in settings.by_name.items()},
         "input": given,
         "rules": {name: config.deciding() for name, config in rules.items()},
     }
-    if (folder / RECORD).exists():
-        record = record_of(folder)
-        if changed := differences({key: record.get(key) for key in new}, new):
-            raise InputError(
-                f"{folder} holds a prompt comparison with other settings: {'; '.join(changed)}. "
-                "Use the settings it was begun with, or another --out."
-            )
-        return
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise InputError(f"{folder} is not empty and no prompt comparison; choose another --out.")
-    write_json(folder / RECORD, new)
+    return open_output(path, PROMPT_COMPARISON, identity)

@@ -51,6 +51,10 @@ def subjects_of(given: Sequence[Place]) -> Subjects:
             found.folders = [place / "runs" / variant for variant in found.comparison["settings"]["variants"]]
         elif exists(place / "generations.json"):
             found.generations[name] = _figures(place / "generations.json")
+            if not found.generations[name].keys() >= _GENERATIONS:
+                raise InputError(
+                    f"{place} is not finished; give the mga collapse-generations command that began it again."
+                )
         elif exists(place / "study.json"):
             found.studies[name] = _figures(place / "study.json")
             if "rows" not in found.studies[name]:

@@ -13,7 +13,6 @@ A document begins with the model's own begin or end token, so that its first tok
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mga.config import differences
 from mga.data.corpus_files import Corpus
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import LOSSES, open_output
+from mga.data.store import write_atomically
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.scoring.model import Encoded, Scorer, TokenScores
 from mga.scoring.texts import Text, check_columns, texts_of
 
-RECORD = "losses.json"
+RECORD = LOSSES.record
 SHARD_CHARACTERS = {"cpu": 1 << 18, "cuda": 1 << 22}
 """A minute or so of work, which is what a kill can cost."""
 
@@ -94,10 +93,11 @@ def measure_losses(
         "source_key": source_key,
         "limit": limit,
     }
-    with _folder(out):
-        record = _begun(out, settings, corpus, about)
-        if "counts" in record:
-            return record
+    versions = {name: version(name) for name in ("mga", "torch", "transformers")}
+    described = {**about, "given": [public_uri(name) for name in corpus.given], "versions": versions}
+    with open_output(out, LOSSES, {"settings": settings}, described) as folder:
+        if folder.is_complete:
+            return folder.record
         shown = 0
         skipped: Counter[str] = Counter()
         started = time.monotonic()
@@ -113,10 +113,7 @@ def measure_losses(
                 say(f"{number + 1:,} shards, {shown:,} tokens now, {speed:,.0f} tokens/s")
         if not (out / "documents").exists():
             raise InputError(f"There is no text in the column {corpus.text_key!r} of {', '.join(corpus.given)}.")
-        record["counts"] = {**_counts(out), "skipped": dict(skipped)}
-        record["by_source"] = by_source(out)
-        write_json(out / RECORD, record)
-        return record
+        return folder.finish({"counts": {**_counts(out), "skipped": dict(skipped)}, "by_source": by_source(out)})
 
 
 def by_source(out: Path) -> list[dict[str, Any]]:
@@ -148,33 +145,6 @@ def _loss_row(name: str, documents: float, tokens: float, loss: float, size: flo
         "loss": float(loss / tokens) if tokens else None,
         "bits_per_byte": float(loss / np.log(2) / size) if size else None,
     }
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    lock = take(out)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _begun(out: Path, settings: dict[str, Any], corpus: Corpus, about: dict[str, Any]) -> dict[str, Any]:
-    """The folder's record, written if it is new. Raises InputError when it was begun with other settings."""
-    path = out / RECORD
-    if path.exists():
-        record: dict[str, Any] = read_json(path)
-        if changed := differences(record["settings"], settings):
-            raise InputError(f"{out} was begun with other settings ({', '.join(changed)}); choose another --out.")
-        return record
-    others = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
-    if others:
-        raise InputError(f"{out} is not empty ({others[0]}, …); choose another --out.")
-    versions = {name: version(name) for name in ("mga", "torch", "transformers")}
-    given = [public_uri(name) for name in corpus.given]
-    record = {**about, "given": given, "settings": settings, "versions": versions}
-    write_json(path, record)
-    return record
 
 
 def _shards(

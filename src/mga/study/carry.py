@@ -8,7 +8,7 @@ held-out/passages.jsonl    held-out passages of the originals, to be continued
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mga.config import differences as changed_settings
 from mga.data.corpus_files import open_corpus
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import STUDY, OutputFolder, exclusive, open_output
+from mga.data.store import read_json, write_atomically, write_json
 from mga.engine_uri import public_uri
-from mga.errors import InputError
+from mga.errors import InputError, StopError
 from mga.evaluation.evaluate import Settings as EvaluationSettings
 from mga.evaluation.evaluate import evaluate, score_of
 from mga.evaluation.harness import Harness
@@ -46,6 +46,10 @@ from mga.study.compare import curves, differences, reading
 from mga.study.settings import Run, StudySettings, StudyStrategy
 
 Say = Callable[[str], None]
+SHARED_S = 60.0
+"""How long another machine's entry is waited for."""
+LEARNED_WITHIN_S = 3600.0
+"""How long the tokenizer is waited for that another machine learns."""
 TOKENIZER_TEXT = 50_000_000
 """Characters that a tokenizer is learned of."""
 
@@ -63,14 +67,18 @@ def study(settings: StudySettings, out: Path, only: str, workers: int, say: Say)
     is_new = not (out / "study.json").exists()
     with TemporaryDirectory() as scratch:
         check(settings, Path(scratch), workers, say, count=is_new)
-    _begin(settings, out)
+    with _folder(settings, out):
+        pass  # refused now, or begun; machines that share a study hold it for moments alone
     tokenizer = _tokenizer(settings, out)
     for run in chosen:
         if _has_results(out, run):
             continue
         say(f"── {run.name}")
         packed = _pack(settings, run, tokenizer, out, workers, say)
-        pretrain(_pretraining(settings, run, packed), out / "runs" / run.name, say)
+        try:
+            pretrain(_pretraining(settings, run, packed), out / "runs" / run.name, say)
+        except StopError as error:
+            raise StopError(f"Training {run.name}: {error}") from error
         _evaluate(settings, run, tokenizer, out, say)
     return gather(settings, out)
 
@@ -158,22 +166,12 @@ def _require_steps(settings: StudySettings, strategy: str, sequences: int) -> No
         )
 
 
-def _begin(settings: StudySettings, out: Path) -> None:
+def _folder(settings: StudySettings, out: Path) -> AbstractContextManager[OutputFolder]:
     identity = settings.model_dump(mode="json", exclude={"note"})
     for source in identity["source"]:
         source["paths"] = [public_uri(path) for path in source["paths"]]
         del source["discount"]  # which decides no training
-    lock = take(out)
-    try:
-        path = out / "study.json"
-        if not path.exists():
-            write_json(path, {"settings": identity, "mga": version("mga")})
-            return
-        held = read_json(path)["settings"]
-        if changed := changed_settings(held, orjson.loads(orjson.dumps(identity))):
-            raise InputError(f"{out} is another study: {'; '.join(changed)}. Choose another --out.")
-    finally:
-        lock.release()
+    return open_output(out, STUDY, {"settings": identity}, {"mga": version("mga")}, wait_s=SHARED_S)
 
 
 def _tokenizer(settings: StudySettings, out: Path) -> str:
@@ -181,7 +179,7 @@ def _tokenizer(settings: StudySettings, out: Path) -> str:
     if not settings.tokenizer.startswith("train:"):
         return settings.tokenizer
     folder = out / "tokenizer"
-    lock = take(folder)
+    lock = exclusive(folder, LEARNED_WITHIN_S)
     try:
         path = folder / "tokenizer.json"
         if not path.exists():
@@ -304,10 +302,8 @@ def gather(settings: StudySettings, out: Path) -> dict[str, Any]:
     rows = [row for run in done for row in _figures(settings, run, out)]
     strategies = [one.name for one in settings.strategy]
     found = differences(rows, strategies[0])
-    lock = take(out)
-    try:
-        record = {
-            **read_json(out / "study.json"),
+    with _folder(settings, out) as folder:
+        figures = {
             "trainings": {"done": len(done), "of": len(settings.runs())},
             "plans": {one.name: _shares(out, one.name, settings.seeds) for one in settings.strategy},
             "rows": rows,
@@ -315,10 +311,7 @@ def gather(settings: StudySettings, out: Path) -> dict[str, Any]:
             "differences": found,
             "reading": reading(found, strategies),
         }
-        write_json(out / "study.json", record)
-    finally:
-        lock.release()
-    return record
+        return folder.finish(figures)
 
 
 def _shares(out: Path, strategy: str, seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -8,14 +8,14 @@ collapse is none. The whole is done again for every seed: other documents, other
 seed-N/models/NAME/   every model, an ordinary model folder
 seed-N/texts/NAME.npy the ids a model was trained on
 seed-N/cases/NAME.json  the detectors' values of a model, for parts of the held-out documents
-generations.json      settings, models with their validation losses, and the detectors' table; written last
+generations.json      settings; with models, their validation losses and the detectors' table once all is done
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,9 @@ from mga.collapse.generations.generation_rows import (
     written,
 )
 from mga.collapse.generations.tiny_models import BATCH_ROWS, train
-from mga.config import differences
 from mga.data.corpus_files import Corpus
-from mga.data.store import read_json, take, write_json
+from mga.data.output_folder import GENERATIONS, open_output
+from mga.data.store import read_json, write_json
 from mga.errors import InputError
 from mga.scoring.model import Scorer, TokenScores, load
 from mga.scoring.texts import check_columns
@@ -90,35 +90,17 @@ def collapse_on_purpose(
     check_columns(corpus, source_key)
     settings = {**asdict(plan), "corpus": corpus.fingerprint, "source_key": source_key}
     settings |= {"row": ROW, "kept": KEPT}
-    lock = take(out)
-    is_new = not (out / "settings.json").exists()
-    try:
-        path = out / "generations.json"
-        _begin(out, settings)
-        if path.exists() and (held := read_json(path))["settings"] == settings:
-            return cast(dict[str, Any], held)
+    with open_output(out, GENERATIONS, {"settings": settings}, may_change=["settings.seeds"]) as folder:
+        if folder.is_complete:
+            return folder.record
         models: list[dict[str, Any]] = []
         cases: list[dict[str, Any]] = []
         for seed in range(plan.seed, plan.seed + plan.seeds):
-            folder = out / f"seed-{seed}"
             say(f"seed {seed}")
-            made, judged = _one_seed(corpus, folder, plan, seed, source_key, say)
+            made, judged = _one_seed(corpus, out / f"seed-{seed}", plan, seed, source_key, say)
             models += made
             cases += judged
-        record = {
-            "settings": settings,
-            "models": _over_seeds(models),
-            "cases": len(cases),
-            "detectors": table_of(cases),
-        }
-        write_json(path, record)
-        return record
-    except InputError:
-        if is_new and not any(out.glob("seed-*")):  # refused before anything was made: free for better settings
-            (out / "settings.json").unlink(missing_ok=True)
-        raise
-    finally:
-        lock.release()
+        return folder.finish({"models": _over_seeds(models), "cases": len(cases), "detectors": table_of(cases)})
 
 
 def _one_seed(
@@ -258,14 +240,3 @@ def _beginnings(
     rows = [rows[i % len(rows)] for i in range(wanted)]
     passages = np.stack([ids[:KEPT] for ids, _ in rows])
     return marks.prompts(passages, [genre for _, genre in rows]), [ids[KEPT:] for ids, _ in rows]
-
-
-def _begin(out: Path, settings: dict[str, Any]) -> None:
-    path = out / "settings.json"
-    if path.exists():
-        held = {**read_json(path), "seeds": settings["seeds"]}
-        if changed := differences(held, settings):
-            raise InputError(f"{out} was begun with other settings ({', '.join(changed)}); choose another --out.")
-    elif any(one for one in out.iterdir() if one.name != ".lock"):
-        raise InputError(f"{out} is not empty; choose another --out.")
-    write_json(path, settings)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mga.errors import InputError
+from mga.pretrain.finite import all_finite
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # spinning threads keep out the one they wait for
 import torch
@@ -91,10 +92,8 @@ def train(folder: Path, tokenizer: Any, rows: NDArray[np.int32], steps: int, see
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    if not bool(torch.isfinite(loss)):
-        raise InputError(
-            "The training of a tiny model went astray (its loss is NaN or infinite); choose another --seed."
-        )
+    if not all_finite([loss, *model.parameters()]):
+        raise InputError("A tiny model diverged (its loss or weights are NaN or infinite); choose another --seed.")
     save(folder, model.eval(), tokenizer)
 
 

@@ -21,9 +21,10 @@ import orjson
 from rich.console import Console
 
 from mga import interrupts
-from mga.config import ExpandConfig, differences, load_config
+from mga.config import ExpandConfig, load_config
 from mga.data.documents import find_files, fingerprint
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import COMPARISON, open_output
+from mga.data.store import write_atomically, write_json
 from mga.engine_uri import engine_identity, public_uri
 from mga.errors import InputError
 from mga.expand.given_pairs import write_given_pairs
@@ -40,7 +41,7 @@ from mga.toolmodel.train.data_folder import held_out_documents, is_data
 Stage = Literal["pairs", "reformulate", "both"]
 Side = Literal["teacher", "student"]
 
-RECORD = "compare.json"
+RECORD = COMPARISON.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +84,24 @@ def compare(
         _check_alone(documents, settings)
     engines: dict[Side, str] = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
     configs = {side: _config(side, uri, judge, settings) for side, uri in engines.items()}
-    lock = take(out)
-    try:
-        _begin(out, _identity(engines, judge, documents, configs, settings))
+    with open_output(out, COMPARISON, _identity(engines, judge, documents, configs, settings)) as folder:
         sample = _sample(out, documents, settings)
         pairs = {side: _pairs_file(out, side, engines, settings) for side in engines}
         proposed = _propose(out, pairs, engines, configs, sample, say)
         for side in engines:
             generator: Side = "teacher" if settings.stage == "pairs" else side
-            folder = out / "runs" / side
-            if not (folder / "stats.json").is_file():
+            run_folder = out / "runs" / side
+            if not (run_folder / "stats.json").is_file():
                 say(f"{side}: {public_uri(engines[generator])} writes")
                 run = _run(configs[generator], out / "sample.jsonl", pairs[side])
-                interrupts.run(expand(run, Run(folder), Progress(console or Console(stderr=True), console is None)))
+                interrupts.run(expand(run, Run(run_folder), Progress(console or Console(stderr=True), console is None)))
         runs = {side: out / "runs" / side for side in engines}
         result = figures_of(runs, sample, proposed, settings.stage, settings.margin, configs["student"].min_score)
         result["engines"] = {side: public_uri(uri) for side, uri in engines.items()} | {"judge": public_uri(judge)}
-        result["settings"] = read_json(out / RECORD)["settings"]
+        result["settings"] = folder.record["settings"]
         write_json(out / "comparison.json", result)
+        folder.finish({})
         return result
-    finally:
-        lock.release()
 
 
 def _check_alone(documents: Sequence[str], settings: CompareSettings) -> None:
@@ -155,21 +153,6 @@ def _identity(
         "rules": {side: config.deciding() for side, config in configs.items()},
         "input": fingerprint(find_files(documents)),
     }
-
-
-def _begin(out: Path, identity: dict[str, Any]) -> None:
-    record = out / RECORD
-    if record.exists():
-        held = read_json(record)
-        if changed := differences({name: held.get(name) for name in identity}, identity):
-            raise InputError(
-                f"{out} holds another comparison: {'; '.join(changed)}. Use the settings it was begun with, or another "
-                "--out."
-            )
-        return
-    if other := next((path.name for path in sorted(out.iterdir()) if not path.name.startswith(".")), None):
-        raise InputError(f"{out} is not empty ({other}, …) and no comparison; choose another --out.")
-    write_json(record, identity)
 
 
 def _sample(out: Path, documents: Sequence[str], settings: CompareSettings) -> list[Document]:

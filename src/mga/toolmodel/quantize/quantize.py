@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import orjson
 
-from mga.config import differences
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import QUANTIZATION, OutputFolder, open_output
+from mga.data.store import read_json, write_atomically, write_json
 from mga.errors import InputError, StopError
 from mga.packages import require
 from mga.scoring.model import load, model_files, model_fingerprint
@@ -35,7 +35,6 @@ from mga.toolmodel.train.data_folder import is_data
 Scheme = Literal["w8a8", "q8_0", "q4_0"]
 SCHEMES: tuple[Scheme, ...] = ("w8a8", "q8_0", "q4_0")
 
-RECORD = "quantization.json"
 WORK = ".work"
 Say = Callable[[str], None]
 
@@ -66,11 +65,9 @@ def quantize(
     """
     check_model(model, scheme)
     read = read_texts(texts, settings.text_key, settings.calibration_samples, settings.eval_samples)
-    lock = take(out)
-    try:
-        record = _begin(out, _identity(model, scheme, read, settings))
-        if "result" in record:
-            return record
+    with open_output(out, QUANTIZATION, _identity(model, scheme, read, settings)) as folder:
+        if folder.is_complete:
+            return folder.record
         with _room_said():
             made, final = (place / made_name(model, scheme) for place in (out / WORK, out))
             made = final if final.exists() else made  # stopped while it was published
@@ -83,9 +80,7 @@ def quantize(
                 documents = _held_out_documents(out / WORK / "held_out.jsonl", texts, read)
                 result["judged"] = _judged(out, model, made, settings.judge, documents, settings.judging, say)
         _refuse_worse(result, settings, out)
-        return _publish(final, model, made, record, result)
-    finally:
-        lock.release()
+        return _publish(folder, final, model, made, result)
 
 
 def check_model(model: Path, scheme: Scheme) -> None:
@@ -125,19 +120,6 @@ def _identity(model: Path, scheme: Scheme, texts: Texts, settings: QuantizeSetti
             "max_seq_len": settings.max_seq_len,
         },
     }
-
-
-def _begin(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    path = out / RECORD
-    if path.exists():
-        held: dict[str, Any] = read_json(path)
-        if changed := differences({name: held.get(name) for name in identity}, identity):
-            raise InputError(f"{out} holds another model: {'; '.join(changed)}. Choose another --out.")
-        return held
-    if other := next((file.name for file in sorted(out.iterdir()) if not file.name.startswith(".")), None):
-        raise InputError(f"{out} is not empty ({other}, …); choose another --out.")
-    write_json(path, identity)
-    return identity
 
 
 @contextmanager
@@ -255,15 +237,15 @@ def _refuse_worse(result: dict[str, Any], settings: QuantizeSettings, out: Path)
         )
 
 
-def _publish(final: Path, model: Path, made: Path, record: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    out = final.parent
+def _publish(folder: OutputFolder, final: Path, model: Path, made: Path, result: dict[str, Any]) -> dict[str, Any]:
+    out = folder.path
     if made != final:
         made.replace(final)
     if (model / "prompts").is_dir():
         beside = final if final.is_dir() else out
         shutil.copytree(model / "prompts", beside / "prompts", dirs_exist_ok=True)
-    record = {**record, "result": {**result, "file": final.name, "engine": engine_of(final)}}
-    write_atomically(out / "README.md", quantized_card(record, model).encode())
-    write_json(out / RECORD, record)
+    result = {**result, "file": final.name, "engine": engine_of(final)}
+    write_atomically(out / "README.md", quantized_card({**folder.record, "result": result}, model).encode())
+    record = folder.finish({"result": result})
     shutil.rmtree(out / WORK, ignore_errors=True)
     return record

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from mga.data.output_folder import EXAMPLES
 from mga.errors import InputError
 from mga.records import Document, Pair
 
@@ -16,7 +17,7 @@ Stage = Literal["pairs", "reformulate"]
 Split = Literal["train", "held_out"]
 
 STAGES: tuple[Stage, ...] = ("pairs", "reformulate")
-RECORD = "examples.json"
+RECORD = EXAMPLES.record
 
 
 @dataclass(frozen=True, slots=True)

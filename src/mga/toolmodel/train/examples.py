@@ -25,8 +25,9 @@ import pyarrow as pa
 from mga.config import ExpandConfig
 from mga.curation.duplicates.minhash import FIVE_WORDS, band_hashes, banding_for, shingle_sets, shingles_of
 from mga.data.outcomes import read_rows, write_rows
+from mga.data.output_folder import EXAMPLES, open_output
 from mga.data.published import check_published
-from mga.data.store import Place, exists, read_json, take, write_atomically, write_json
+from mga.data.store import Place, exists, read_json, write_atomically
 from mga.errors import InputError
 from mga.expand.pairs import pairs_reply, pairs_request
 from mga.expand.recipe import Recipe
@@ -34,7 +35,7 @@ from mga.expand.reformulate import language_line
 from mga.packing.held_out import id_hash
 from mga.packing.tokenizer import Tokenizer
 from mga.records import Document, Pair, content_id
-from mga.toolmodel.train.data_folder import RECORD, STAGES, Split, Stage
+from mga.toolmodel.train.data_folder import STAGES, Split, Stage
 
 SCHEMA = pa.schema(
     [
@@ -92,19 +93,15 @@ def collect(
     """
     sources = [_source(run) for run in runs]
     _same_prompts(sources)
-    lock = take(out)
-    try:
-        identity = {
-            "settings": asdict(settings),
-            "runs": [source.name for source in sources],
-            "tokenizer": {"name": Path(tokenizer.name).name, "vocabulary": vocabulary_of(tokenizer.definition)},
-            "prompts": _prompts(sources[0]),
-        }
-        if (out / RECORD).exists():
-            held = read_json(out / RECORD)
-            if {name: held.get(name) for name in identity} != orjson.loads(orjson.dumps(identity)):
-                raise InputError(f"{out} holds other examples; choose another --out.")
-            return dict(held)
+    identity = {
+        "settings": asdict(settings),
+        "runs": [source.name for source in sources],
+        "tokenizer": {"name": Path(tokenizer.name).name, "vocabulary": vocabulary_of(tokenizer.definition)},
+        "prompts": _prompts(sources[0]),
+    }
+    with open_output(out, EXAMPLES, identity, {"mga": version("mga")}) as folder:
+        if folder.is_complete:
+            return folder.record
         rows = [row for source in sources for row in _rows(source)]
         found = {stage: _stage(stage, rows, sources, tokenizer, settings) for stage in STAGES}
         counts = {stage: _write(out, stage, examples, fates, settings) for stage, (examples, fates) in found.items()}
@@ -117,12 +114,8 @@ def collect(
             for name, text in _prompt_files(source).items():
                 (out / "prompts").mkdir(exist_ok=True)
                 write_atomically(out / "prompts" / name, text.encode())
-        record = {**identity, "outcomes": len(rows), "counts": counts, "mga": version("mga")}
-        write_json(out / RECORD, record)
         say(_told(counts))
-        return record
-    finally:
-        lock.release()
+        return folder.finish({"outcomes": len(rows), "counts": counts})
 
 
 def vocabulary_of(definition: str) -> str:

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mga.config import differences
-from mga.data.store import committed, read_json, take, write_atomically, write_json
+from mga.data.output_folder import TOOL, OutputFolder, check_output, exclusive, open_output
+from mga.data.store import committed, read_json, write_atomically, write_json
 from mga.errors import InputError, StopError
 from mga.scoring.model import model_fingerprint
 from mga.toolmodel.train.base import base_folder
@@ -63,15 +63,17 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
 
     Processes that `torchrun` or `accelerate launch` has started share the work; the first of them has the folder.
     Raises InputError when data and base do not fit each other, or `out` holds another training; StopError when memory
-    does not suffice.
+    does not suffice, or a loss, gradient or weight is NaN or infinite: no checkpoint is written then.
     """
     stages = list(STAGES) if stage == "both" else [_stage(stage)]
     record = _record(data)
     processes = _processes()
-    lock = take(out) if processes.is_main_process else None
+    first = processes.is_main_process
+    if first:
+        check_output(out, TOOL)
     try:
         with processes.main_process_first():
-            folder = base_folder(base, out / ".base")
+            folder = _base(base, out, first)
         tokenizer = _tokenizer(folder, record)
         examples = read_examples(data, stages, tokenizer, settings.sequence)
         identity = {
@@ -83,17 +85,10 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
                 "fingerprint": examples.fingerprint,
             },
         }
-        done = out / "tool.json"
-        if done.exists():
-            held = read_json(done)
-            if changed := differences({name: held.get(name) for name in identity}, identity):
-                raise InputError(f"{out} was trained otherwise: {'; '.join(changed)}. Choose another --out.")
-            if "after" in held:
-                return dict(held)
-        processes.wait_for_everyone()  # none may see what the first writes for what was there
-        if processes.is_main_process:
-            write_json(done, identity)
-        return _train(identity, data, folder, tokenizer, examples, out, settings, say)
+        with open_output(out, TOOL, identity, first=first, meet=processes.wait_for_everyone) as taken:
+            if not taken.is_complete:
+                _train(taken, data, folder, tokenizer, examples, settings, say)
+            return taken.record
     except (MemoryError, RuntimeError) as error:
         if (
             isinstance(error, RuntimeError)
@@ -102,6 +97,13 @@ def finetune(data: Path, base: str, stage: str, out: Path, settings: TrainSettin
         ):
             raise
         raise StopError("Memory does not suffice; choose --micro-batch 1, --lora 16, or shorter examples.") from error
+
+
+def _base(given: str, out: Path, first: bool) -> Path:
+    """The folder of the base; of a GGUF file, made in `out` by the first process."""
+    lock = exclusive(out) if first else None
+    try:
+        return base_folder(given, out / ".base")
     finally:
         if lock:
             lock.release()
@@ -149,18 +151,18 @@ def _tokenizer(folder: Path, record: dict[str, Any]) -> Any:
 
 
 def _train(
-    identity: dict[str, Any],
+    folder: OutputFolder,
     data: Path,
     base: Path,
     tokenizer: Any,
     examples: Examples,
-    out: Path,
     settings: TrainSettings,
     say: Say,
-) -> dict[str, Any]:
+) -> None:
     from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
+    out = folder.path
     begun = out / ".training" / "before.json"
     if not begun.exists():
         # by a trainer of its own: accelerate takes a model that it has prepared for measuring as prepared for training,
@@ -174,6 +176,7 @@ def _train(
     trainer = _trainer(base, tokenizer, examples, out, settings)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_telling(say))
+    trainer.add_callback(_finite(out))
     trainer.accelerator.wait_for_everyone()
     before = read_json(begun)
     first = trainer.is_world_process_zero()
@@ -185,8 +188,7 @@ def _train(
     if first:
         say(_told("after", after))
     history = [line for line in trainer.state.log_history if "loss" in line or "eval_loss" in line]
-    record = {
-        **identity,
+    figures = {
         "counts": {
             "train": len(examples.train),
             "held_out": len(examples.held_out),
@@ -199,9 +201,9 @@ def _train(
         "versions": {name: version(name) for name in ("mga", "torch", "transformers", "trl", "peft")},
     }
     if first:
-        _publish(trainer, tokenizer, data, base, out, record)
+        _publish(trainer, tokenizer, data, base, folder, figures)
     trainer.accelerator.wait_for_everyone()
-    return record
+    folder.record |= figures
 
 
 def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings: TrainSettings) -> Any:
@@ -245,6 +247,7 @@ def _trainer(base: Path, tokenizer: Any, examples: Examples, out: Path, settings
         save_steps=settings.checkpoint_every,
         save_total_limit=1,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would tell the mean of the steps before in place of NaN
         eval_strategy="epoch" if examples.held_out else "no",
         report_to=["tensorboard"] if settings.tensorboard else [],
         disable_tqdm=True,
@@ -287,6 +290,38 @@ def _telling(say: Say) -> Any:
     return Telling()
 
 
+def _finite(out: Path) -> Any:
+    """A callback that stops a training before a checkpoint, or the model, is written that is NaN or infinite."""
+    from transformers import TrainerCallback
+
+    from mga.pretrain.finite import all_finite
+
+    def diverged(what: str) -> StopError:
+        return StopError(
+            f"{what}, so nothing of it was saved; the same settings would come to it again. Train in another --out "
+            f"with a smaller --learning-rate; {out} keeps its last checkpoint."
+        )
+
+    class Finite(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+            if not all_finite(model.parameters()):
+                what = (
+                    f"The checkpoint of step {state.global_step:,} in {out}" if state.global_step else "The base model"
+                )
+                raise StopError(f"{what} holds NaN or infinite weights; train from a sound base, in another --out.")
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+            figures = [float(logs[name]) for name in ("loss", "grad_norm") if name in (logs or {})]
+            if not all(map(math.isfinite, figures)):
+                raise diverged(f"The loss or its gradient is NaN or infinite at step {state.global_step:,}")
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+            if control.should_save and not all_finite(model.parameters()):
+                raise diverged(f"Weights are NaN or infinite after step {state.global_step:,}")
+
+    return Finite()
+
+
 def _measure(trainer: Any, tokenizer: Any, examples: Examples, settings: TrainSettings) -> dict[str, Any]:
     """Loss of held-out replies (nats a token), and the share of held-out prompts that are answered in valid form."""
     found: dict[str, Any] = {"loss": None, "valid": {}}
@@ -297,8 +332,11 @@ def _measure(trainer: Any, tokenizer: Any, examples: Examples, settings: TrainSe
     return found
 
 
-def _publish(trainer: Any, tokenizer: Any, data: Path, base: Path, out: Path, record: dict[str, Any]) -> None:
+def _publish(
+    trainer: Any, tokenizer: Any, data: Path, base: Path, folder: OutputFolder, figures: dict[str, Any]
+) -> None:
     """Write the whole model beside, then all of its files into the folder, tool.json last."""
+    out = folder.path
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -312,9 +350,9 @@ def _publish(trainer: Any, tokenizer: Any, data: Path, base: Path, out: Path, re
         if (out / path.name).is_dir():
             shutil.rmtree(out / path.name)
         committed(path, out / path.name)
-    _draw(record["history"], out / "losses.svg")
-    write_atomically(out / "README.md", tool_card(record, data).encode())
-    write_json(out / "tool.json", record)
+    _draw(figures["history"], out / "losses.svg")
+    write_atomically(out / "README.md", tool_card({**folder.record, **figures}, data).encode())
+    folder.finish(figures)
     for leftover in (beside, out / ".training", out / ".base"):
         shutil.rmtree(leftover, ignore_errors=True)
 

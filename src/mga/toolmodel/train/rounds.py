@@ -19,9 +19,10 @@ import orjson
 from rich.console import Console
 
 from mga import interrupts
-from mga.config import differences, load_config
+from mga.config import load_config
 from mga.data.documents import find_files, fingerprint
-from mga.data.store import read_json, take, write_atomically, write_json
+from mga.data.output_folder import ROUNDS, open_output
+from mga.data.store import write_atomically
 from mga.engine_uri import engine_identity
 from mga.errors import InputError
 from mga.packing.tokenizer import load_tokenizer
@@ -64,24 +65,19 @@ def rounds(
     Raises InputError when the input has too few documents, or the folder holds other rounds; each step goes on where it
     was stopped.
     """
-    lock = take(out)
-    try:
-        record = _begin(out, _identity(teacher, judge, base, documents, settings))
+    with open_output(out, ROUNDS, _identity(teacher, judge, base, documents, settings)) as taken:
         parts = _documents(out, documents, settings)
         folder = base_folder(base, out / "base")
-        history: list[dict[str, Any]] = record.get("history", [])
+        history: list[dict[str, Any]] = taken.record.get("history", [])
         generator = teacher if not history else _student(out, len(history))
-        while not record.get("ended"):
+        while not taken.is_complete:
             number = len(history) + 1
             say(f"── round {number}: {'the teacher' if number == 1 else 'the student'} writes")
             history.append(_round(number, generator, teacher, judge, folder, parts, out, settings, say))
-            record |= {"history": history, "ended": _ended(history, settings.rounds)}
-            write_json(out / "rounds.json", record)
+            taken.update({"history": history, "ended": _ended(history, settings.rounds)})
             say(told(history[-1]))
             generator = _student(out, number)
-        return record
-    finally:
-        lock.release()
+        return taken.record
 
 
 def _identity(teacher: str, judge: str, base: str, documents: Sequence[str], settings: RoundSettings) -> dict[str, Any]:
@@ -94,18 +90,6 @@ def _identity(teacher: str, judge: str, base: str, documents: Sequence[str], set
         "base": Path(base).name,
         "input": fingerprint(find_files(documents)),
     }
-
-
-def _begin(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    path = out / "rounds.json"
-    if not path.exists():
-        write_json(path, identity)
-        return identity
-    held = dict(read_json(path))
-    now = orjson.loads(orjson.dumps(identity))
-    if changed := differences({name: held.get(name) for name in now}, now):
-        raise InputError(f"{out} holds other rounds: {'; '.join(changed)}. Choose another --out.")
-    return held
 
 
 def _documents(out: Path, given: Sequence[str], settings: RoundSettings) -> list[Path]:
