@@ -24,6 +24,7 @@ ORDER = [
     "prompts",
     "config",
     "data",
+    "checks",
     "engines",
     "embedders",
 ]

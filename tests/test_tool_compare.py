@@ -199,7 +199,7 @@ def test_the_command_continues_asks_nothing_again_and_refuses_other_settings(tmp
     assert (out / "comparison.json").read_bytes() == figures
     refused = command(*same, "--seed", 3, "--out", out)
     assert refused.returncode == 2
-    assert "another comparison" in refused.stderr
+    assert "was made otherwise" in refused.stderr
     assert "seed (0 → 3)" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "--stage is pairs, reformulate or both" in command(*same, "--stage", "all", "--out", out).stderr

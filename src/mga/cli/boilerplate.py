@@ -45,14 +45,14 @@ def boilerplate(
     require("mga boilerplate", "corpus", "numba", "numpy")
     from rich.console import Console
 
+    from mga.checks import open_checked
     from mga.curation.boilerplate.pattern_file import held_patterns, places, table, write_patterns
     from mga.curation.boilerplate.patterns import Thresholds, mine, require_originals
-    from mga.data.corpus_files import open_corpus
 
     limits = Thresholds(sample, seed, min_share, min_texts, min_z, min_ratio, min_sources)
     held_patterns(out)
-    ours = open_corpus(corpus, text_key)
-    theirs = open_corpus(originals, original_key or "text") if originals else None
+    ours = open_checked(corpus, text_key)
+    theirs = open_checked(originals, original_key or "text", text_option="--original-key") if originals else None
     require_originals(theirs or ours, original_key)
     status = Console(stderr=True)
     mined = mine(ours, theirs, original_key or "raw_text", limits, threads(workers), lambda line: status.print(line))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mga.cli.group import Group
+from mga.cli.group import Command, Group
 from mga.cli.options import CorpusFiles, Out, TextKey, Workers, threads
 from mga.errors import InputError
 from mga.packages import require
@@ -26,7 +26,7 @@ Separator = Annotated[str | None, typer.Option("--separator", help="token that e
 STRATEGIES = "repeat, collect-more, upsample, expand, only-synthetic or weights, whatever the recipe says"
 
 
-@budget.command("plan")
+@budget.command("plan", cls=Command)
 def plan(
     recipe: RecipeName,
     strategy: Annotated[str | None, typer.Option("--strategy", help=STRATEGIES)] = None,
@@ -112,7 +112,7 @@ def _print_json(found: Any, bought: Any) -> None:
     print(as_json({**value, "warnings": found.warnings(), "expansions": [asdict(one) for one in bought]}).decode())
 
 
-@budget.command("count")
+@budget.command("count", cls=Command)
 def count(
     corpus: CorpusFiles,
     tokenizer: TokenizerName = None,
@@ -124,14 +124,14 @@ def count(
     require("mga budget count", "corpus", "numpy", "tokenizers")
     import time
 
-    from mga.data.corpus_files import open_corpus
+    from mga.checks import open_checked
     from mga.packing.count import count as counted
     from mga.packing.tokenizer import load_tokenizer
 
     if tokenizer is None:
         raise InputError("Name the tokenizer with --tokenizer.")
+    files = open_checked(corpus, text_key)
     loaded = load_tokenizer(tokenizer, separator)
-    files = open_corpus(corpus, text_key)
     began = time.monotonic()
     found = counted(files, loaded, threads(workers))
     seconds = max(time.monotonic() - began, 1e-9)
@@ -141,7 +141,7 @@ def count(
     print(f"unique    {found.unique:>18,}   with the separator {loaded.separator_token} behind each; for a recipe")
 
 
-@budget.command("pack")
+@budget.command("pack", cls=Command)
 def pack(
     recipe: RecipeName,
     out: Out,
@@ -162,7 +162,9 @@ def pack(
     import sys
     import time
 
+    from mga.data.output_folder import PACK, check_output
     from mga.mixture.recipe import load_recipe
+    from mga.packing.pack import check as check_recipe
     from mga.packing.pack import pack as work
     from mga.packing.tokenizer import load_tokenizer
 
@@ -170,6 +172,8 @@ def pack(
     read = load_recipe(recipe, {"strategy": strategy, "budget": tokens, "tokenizer": tokenizer, "pack": settings})
     if read.tokenizer is None:
         raise InputError("Name the tokenizer with --tokenizer, or in the recipe.")
+    check_output(out, PACK)
+    check_recipe(read)
     began = time.monotonic()
     loaded = load_tokenizer(read.tokenizer, read.pack.separator)
     done = work(read, loaded, out, threads(workers), lambda line: print(line, file=sys.stderr))
@@ -192,7 +196,7 @@ def pack(
     print(out)
 
 
-@budget.command("trace")
+@budget.command("trace", cls=Command)
 def trace(
     data: Annotated[Path, typer.Argument(help="folder of `mga budget pack`, or its validation/SOURCE", metavar="DATA")],
     sequence: Annotated[int, typer.Argument(help="from 0", metavar="SEQUENCE")],

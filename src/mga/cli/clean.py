@@ -11,6 +11,7 @@ from mga.config import CleaningRules, ExpandConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from mga.checks import check_kind
     from mga.curation.clean import Figures
 
 
@@ -53,6 +54,7 @@ def clean(
     from rich.progress import Progress
 
     from mga.curation.clean import clean_again, policy_of
+    from mga.data.output_folder import RUN
     from mga.runs.run import Run
 
     flags = {
@@ -67,6 +69,7 @@ def clean(
             "patterns": patterns,
         },
     }
+    check_kind(run, RUN)
     policy = policy_of(Run(run).record(), config, flags, unjudged)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

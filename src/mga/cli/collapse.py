@@ -10,6 +10,7 @@ from mga.errors import InputError
 from mga.packages import require
 
 if TYPE_CHECKING:
+    from mga.checks import check_kind
     from mga.collapse.collapse import Documents
 
 
@@ -66,6 +67,7 @@ def collapse(
     from mga.collapse.positions import Reading, Rule
     from mga.collapse.samples import compare_texts
     from mga.collapse.table import collapse_report
+    from mga.data.output_folder import LOSSES, SAMPLES
     from mga.data.store import write_json
 
     if out and out.is_dir():
@@ -84,6 +86,11 @@ def collapse(
         seen,
         unseen,
     )
+    for folder in (real, synt, *(history or [])):
+        check_kind(folder, LOSSES)
+    for samples in (real_samples, synt_samples):
+        if samples is not None:
+            check_kind(samples, SAMPLES)
     with Console(stderr=True).status("comparing"):
         texts = compare_texts(real_samples, synt_samples) if real_samples and synt_samples else None
         sets = _sets(docs or [], text_key, id_key)
@@ -103,8 +110,8 @@ def _numbers(given: str) -> tuple[float, ...]:
 
 
 def _sets(given: list[str], text_key: str, id_key: str) -> "list[Documents]":
+    from mga.checks import open_checked
     from mga.collapse.collapse import Documents, looks_synthetic
-    from mga.data.corpus_files import open_corpus
     from mga.scoring.texts import ids_of
 
     sets: list[Documents] = []
@@ -114,5 +121,5 @@ def _sets(given: list[str], text_key: str, id_key: str) -> "list[Documents]":
         synthetic = {"real": False, "synthetic": True}.get(name, looks_synthetic(name))
         if any(held.name == name for held in sets):
             raise InputError(f"Two sets of documents are called {name!r}; name them with --docs NAME=FILE.")
-        sets.append(Documents(name, synthetic, frozenset(ids_of(open_corpus([path], text_key, id_key)))))
+        sets.append(Documents(name, synthetic, frozenset(ids_of(open_checked([path], text_key, id_key)))))
     return sets

@@ -42,14 +42,16 @@ def collapse_generations(
 
     from rich.console import Console
 
+    from mga.checks import open_checked
     from mga.collapse.generations.generation_rows import CONTINUE, EXPAND
     from mga.collapse.generations.generations import Plan, collapse_on_purpose
     from mga.collapse.table import generations_report
-    from mga.data.corpus_files import open_corpus
+    from mga.data.output_folder import GENERATIONS, check_output
 
     how = how or (EXPAND if by else CONTINUE)
     plan = Plan(generations, rows, epochs, temperature, held_out, seeds=seeds, seed=seed, how=how)
-    corpus = open_corpus(docs, text_key, id_key)
+    corpus = open_checked(docs, text_key, id_key, {"--by": by})
+    check_output(out, GENERATIONS)
     record = collapse_on_purpose(corpus, out, plan, by, lambda line: print(line, file=sys.stderr))
     Console().print(generations_report(record))
     print(out)

@@ -75,6 +75,8 @@ def compare_prompts(
     )
     from rich.console import Console
 
+    from mga.checks import check_documents
+    from mga.data.output_folder import PROMPT_COMPARISON, check_output
     from mga.prompt_comparison.carry import carry, compare_again
     from mga.prompt_comparison.settings import RECORD, PromptComparisonSettings
     from mga.prompt_comparison.tables import shown
@@ -89,7 +91,10 @@ def compare_prompts(
     else:
         folder = out
         given = tuple(name.strip() for name in variants.split(",") if name.strip())
-        generator = load_config(config, {"engine": engine}).engine
+        keys = load_config(config, {"engine": engine, "text_key": text_key, "id_key": id_key})
+        check_documents(inputs, keys.text_key, keys.id_key)
+        check_output(out, PROMPT_COMPARISON)
+        generator = keys.engine
         longest = document_tokens or (DOCUMENT_TOKENS_EMBEDDED if generator in MODEL_SETTINGS else DOCUMENT_TOKENS)
         settings = PromptComparisonSettings(given, embedder, sample, longest, pairs, judged, repeats, seed)
         flags = {

@@ -45,6 +45,7 @@ def decontaminate(
 
     from rich.console import Console
 
+    from mga.checks import open_checked
     from mga.curation.contamination.benchmarks import read_benchmarks
     from mga.curation.contamination.decontaminate import Limits, build_index
     from mga.curation.contamination.decontaminate import decontaminate as carry
@@ -56,7 +57,7 @@ def decontaminate(
     benchmarks = open_corpus(against)
     chosen = [name.strip() for name in fields.split(",") if name.strip()] if fields is not None else None
     settings = {"against": benchmarks.fingerprint, "fields": chosen, "id_key": id_key, **asdict(limits)}
-    stage = Stage(out, "decontaminate", open_corpus(corpus, text_key, id_key), settings, only_report)
+    stage = Stage(out, "decontaminate", open_checked(corpus, text_key, id_key), settings, only_report)
     with stage.work():
         if not stage.is_complete:
             carry(stage, build_index(read_benchmarks(benchmarks.files, chosen), limits), threads(workers))

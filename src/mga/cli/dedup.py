@@ -69,17 +69,17 @@ def dedup(
     import sys
     import time
 
+    from mga.checks import open_checked
     from mga.curation.duplicates.dedup import Rules
     from mga.curation.duplicates.dedup import dedup as work
     from mga.curation.duplicates.minhash import Shingle
-    from mga.data.corpus_files import open_corpus
 
     started = time.monotonic()
     counts = work(
-        open_corpus(corpus, text_key, id_key),
+        open_checked(corpus, text_key, id_key),
         out,
         Rules(threshold, Shingle.parse(shingle), keep.value if keep else None, siblings is Siblings.KEEP, originals),
-        open_corpus(against, text_key, id_key) if against else None,
+        open_checked(against, text_key, id_key) if against else None,
         size_of(memory),
         threads(workers),
         only_report,

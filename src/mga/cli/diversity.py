@@ -32,14 +32,14 @@ def diversity(
     require("mga diversity", "corpus", "numba", "numpy")
     from rich.console import Console
 
+    from mga.checks import open_checked
     from mga.curation.diversity.measures import measure
     from mga.curation.diversity.table import report
-    from mga.data.corpus_files import open_corpus
     from mga.data.store import write_json
     from mga.embedders.choose import choose_embedder
     from mga.errors import InputError
 
-    opened = open_corpus(corpus, text_key)
+    opened = open_checked(corpus, text_key, others={"--by": by})
     if out and out.is_dir():
         raise InputError(f"{out} is a folder; name a file with --out.")
     if out and any(Path(file.url).resolve().parent in (out.resolve(), *out.resolve().parents) for file in opened.files):

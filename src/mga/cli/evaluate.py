@@ -46,7 +46,8 @@ def evaluate(
 
     from rich.console import Console
 
-    from mga.data.corpus_files import open_corpus
+    from mga.checks import open_checked
+    from mga.data.output_folder import EVALUATION, check_output
     from mga.errors import InputError
 
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when its bars are imported
@@ -59,7 +60,8 @@ def evaluate(
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device is cpu or cuda, not {device!r}.")
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    corpus = open_corpus(own, text_key, id_key) if own else None
+    corpus = open_checked(own, text_key, id_key) if own else None
+    check_output(out, EVALUATION)
     settings = Settings(shots, limit, batch, device, seed)
     record = ask_all(checkpoints, out, names, data, corpus, settings, lambda line: print(line, file=sys.stderr))
     Console().print(results_table(record))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mga import interrupts
+from mga.checks import check_documents
 from mga.cli.options import LogFile, MetricsAddress, MetricsFile, MetricsPort, option
 from mga.config import ExpandConfig, Variant, load_config
 from mga.errors import InputError, InterruptedRunError
@@ -113,6 +114,7 @@ def expand(
         "pairing": {"seeds": pair_seeds},
     }
     settings = load_config(config, flags)
+    check_documents(settings.input, settings.text_key, settings.id_key)
     if dry_run:
         _dry_run(settings, tokens_per_second, prompt_price, generated_price)
         return

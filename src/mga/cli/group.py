@@ -1,12 +1,20 @@
-"""How commands are listed in the help, and how a signal leaves them."""
+"""What all commands have in common: how they are listed in the help, how a signal leaves them, and what none of their
+arguments may be."""
 
+import os
+import stat
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from mga.errors import InterruptedRunError
+from mga.errors import InputError, InterruptedRunError
 from mga.interrupts import STOPPED
+
+LOGS = "log_file"
+"""The one argument that may name a pipe or a device: a log goes wherever lines go."""
+_NO_FILE = (stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR, stat.S_ISBLK)
 
 
 class Group(TyperGroup):
@@ -26,3 +34,36 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedRunError(STOPPED) from None
+
+
+class Command(TyperCommand):
+    """A command whose arguments are looked at before it begins."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the arguments. Raises InputError for an empty one, which as a path would name the current folder."""
+        for before, given in zip(["", *args], args, strict=False):
+            if not given or (given.startswith("--") and given.find("=") == len(given) - 1):
+                name = given[:-1] or (before if before.startswith("-") else "An argument")
+                raise InputError(f"{name} is empty; give it a value, or leave it out.")
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command. Raises InputError for an argument that names a pipe, a socket or a device: to read from one
+        would wait for ever."""
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            for value in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(value, str | os.PathLike) and parameter.name != LOGS:
+                    _refuse_pipes(str(value), parameter)
+        return super().invoke(ctx)
+
+
+def _refuse_pipes(value: str, parameter: Any) -> None:
+    path = value.partition("=")[2] or value if "=" in (parameter.metavar or "") else value
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if any(is_kind(mode) for is_kind in _NO_FILE):
+        name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name
+        raise InputError(f"{name}: {path} is a pipe, socket or device; name an ordinary file or folder.")

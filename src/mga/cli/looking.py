@@ -13,9 +13,12 @@ def status(run: RunFolder) -> None:
     """Tell how far a run is and what it has counted."""
     from rich.console import Console
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import RUN
     from mga.runs.run import Run
     from mga.runs.show import status as status_of
 
+    check_kind(run, RUN)
     Console().print(status_of(Run(run)))
 
 
@@ -27,9 +30,12 @@ def show(
     """Show documents beside what was written from them."""
     from rich.console import Console
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import RUN, STAGE
     from mga.runs.run import Run
     from mga.runs.show import examples
 
+    check_kind(run, RUN, STAGE)
     console = Console()
     for example in examples(Run(run), n, dropped, console):
         console.print(example)
@@ -42,9 +48,12 @@ def export(
     license_name: Annotated[str | None, option("license", "--license")] = None,
 ) -> None:
     """Write the kept texts in another layout, with a dataset card."""
+    from mga.checks import check_kind
+    from mga.data.output_folder import RUN, STAGE
     from mga.data.store import place
     from mga.runs.export import export as write
     from mga.runs.run import Run
 
+    check_kind(run, RUN, STAGE)
     rows = write(Run(run), schema, place(out), license_name)
     print(f"{rows:,} rows in {out}")

@@ -46,8 +46,9 @@ def losses(
 
     from rich.console import Console
 
+    from mga.checks import open_checked
     from mga.collapse.table import losses_report
-    from mga.data.corpus_files import open_corpus
+    from mga.data.output_folder import LOSSES, check_output
     from mga.errors import InputError
     from mga.scoring.model import load, model_files, model_fingerprint
     from mga.scoring.token_losses import measure_losses
@@ -58,7 +59,8 @@ def losses(
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise InputError(f"--dtype is auto, float32, bfloat16 or float16, not {dtype!r}.")
     model_files(path)
-    corpus = open_corpus(docs, text_key, id_key)
+    corpus = open_checked(docs, text_key, id_key, {"--by": by})
+    check_output(out, LOSSES)
     numbers = re.findall(r"\d+", path.stem if path.is_file() else path.resolve().name)
     about = {
         "model": path.resolve().name,

@@ -27,7 +27,7 @@ from mga.cli.dedup import dedup
 from mga.cli.diversity import diversity
 from mga.cli.evaluate import evaluate
 from mga.cli.expand import expand, worker
-from mga.cli.group import Group
+from mga.cli.group import Command, Group
 from mga.cli.looking import export, show, status
 from mga.cli.losses import losses
 from mga.cli.plan import plan
@@ -50,7 +50,7 @@ WHOLE_CORPORA = (clean, boilerplate, dedup, decontaminate, diversity)
 MODELS = (pretrain, evaluate, study, losses, sample, collapse, collapse_generations)
 COMMANDS: tuple[Callable[..., None], ...] = CARRYING + WHOLE_CORPORA + MODELS
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(budget, name="budget")
 app.add_typer(tool, name="tool")
 

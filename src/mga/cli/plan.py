@@ -58,8 +58,10 @@ def plan(
     from rich.console import Console
 
     from mga import interrupts
+    from mga.checks import check_documents, check_kind
     from mga.config import load_config
     from mga.data.documents import find_files
+    from mga.data.output_folder import RUN
     from mga.data.store import write_json
     from mga.errors import InputError
     from mga.planning.corpus_size import measure_corpus, stated_corpus
@@ -82,6 +84,7 @@ def plan(
         raise InputError(f"{out} is a folder; name a file with --out.")
 
     if measured:
+        check_kind(measured, RUN)
         run = read_run(measured)
         settings, context, demand, notes = run.config, run.context, run.demand, run.notes
         rate, lost_s = run.rate / measured_gpus, run.lost_s
@@ -93,6 +96,8 @@ def plan(
             settings = load_config(config, flags | {"engine": SOME_SERVER})
         context, demand, notes = None, interrupts.run(expected_demand(settings)), ()
         rate, lost_s, device = tokens_per_second or 0.0, LOST_S, "GPU"
+    if inputs:
+        check_documents(inputs, text_key or settings.text_key)
     longest = interrupts.run(longest_document(settings, context))
     if inputs:
         with Console(stderr=True).status("looking into the corpus"):

@@ -31,13 +31,15 @@ def sample(
     require("mga sample", "transformers,corpus", "numba", "numpy", "tokenizers", "torch", "transformers")
     import sys
 
+    from mga.checks import open_checked
     from mga.collapse.samples import Sampling, write_texts
-    from mga.data.corpus_files import open_corpus
+    from mga.data.output_folder import SAMPLES, check_output
     from mga.scoring.model import load, model_files, model_fingerprint
 
     path = Path(model).expanduser()
     model_files(path)
-    corpus = open_corpus(docs, text_key, id_key)
+    corpus = open_checked(docs, text_key, id_key)
+    check_output(out, SAMPLES)
     fingerprint = model_fingerprint(path)
     written = write_texts(
         corpus,

@@ -18,10 +18,13 @@ def top(
 
     from rich.console import Console
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import RUN
     from mga.data.store import place
     from mga.runs.monitoring.status import Look
     from mga.runs.monitoring.top import WIDTH_OF_FILES, follow, frame
 
+    check_kind(run, RUN)
     look = Look(place(run))
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     if once or not console.is_terminal:

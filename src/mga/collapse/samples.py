@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mga.checks import check_corpus
 from mga.curation.diversity.spread import Vocabulary, compression_ratio, cosine_kernel, distinct_share, vendi_score
 from mga.data.corpus_files import Corpus
 from mga.data.output_folder import SAMPLES, open_output
 from mga.data.store import write_atomically
 from mga.errors import InputError
 from mga.scoring.model import Scorer
-from mga.scoring.texts import check_columns, texts_of
+from mga.scoring.texts import texts_of
 from mga.scoring.token_losses import table_bytes
 from mga.text.tokens import ngrams_of, tokens_of
 
@@ -62,7 +63,7 @@ def write_texts(
 
     Returns the number of texts. Raises InputError when the folder holds other texts or no document is long enough.
     """
-    check_columns(corpus, None)
+    check_corpus(corpus)
     settings = {
         **asdict(sampling),
         "corpus": corpus.fingerprint,

@@ -2,7 +2,7 @@
 
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -10,6 +10,8 @@ import fsspec
 import orjson
 import zstandard
 
+from mga.data.output_folder import CORPORA, FolderKind, kind_of
+from mga.data.store import place
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.packages import require_store
@@ -38,18 +40,22 @@ class InputFile:
         return cast(BinaryIO, self.fs.open(self.url, "rb"))
 
 
-def find_files(inputs: Sequence[str]) -> list[InputFile]:
-    """Files, folders, globs and fsspec URLs → files, each once; within one input sorted by path. Of a folder or pattern
-    hidden files are left out, and .json files that only describe the data.
+def find_files(inputs: Sequence[str], allowed: Collection[FolderKind] = ()) -> list[InputFile]:
+    """Files, folders, globs and fsspec URLs → files, each once; within one input sorted by path. A folder of a run, or
+    of what a command has made of one, stands for its kept texts. Of a folder or pattern hidden files are left out, and
+    .json files that only describe the data.
 
     Raises InputError for a path that is not there, a pattern that matches nothing, a folder without
-    Parquet or JSONL, an unknown file ending, and a file named twice.
+    Parquet or JSONL, a folder that another command of mga has written (unless its kind is `allowed`), what is no
+    ordinary file (a pipe, a socket, a device), an unknown file ending, and a file named twice.
     """
     found: list[InputFile] = []
     for given in inputs:
+        if not given:
+            raise InputError("An empty name is among the inputs; name a file, folder, glob or URL.")
         require_store(given)
         try:
-            found.extend(_find(given, public_uri(given)))
+            found.extend(_find(_corpus_in(given, allowed), public_uri(given)))
         except (OSError, ValueError, ImportError) as error:
             what = plain(error).replace(given, public_uri(given))
             raise InputError(f"Cannot read {public_uri(given)}: {what}.") from error
@@ -64,6 +70,18 @@ def find_files(inputs: Sequence[str]) -> list[InputFile]:
     if not found:
         raise InputError("No input: name at least one Parquet or JSONL file, folder, glob or URL.")
     return found
+
+
+def _corpus_in(given: str, allowed: Collection[FolderKind]) -> str:
+    """Where the texts of an input lie: those of a folder of mga in its kept/."""
+    kind = None if any(mark in given for mark in _WILD) else kind_of(place(given))
+    if kind is None or kind in allowed:
+        return given
+    if kind not in CORPORA:
+        raise InputError(
+            f"{public_uri(given)} holds {kind.what} ({kind.command}), and no documents; name the documents themselves."
+        )
+    return f"{given.rstrip('/')}/kept"
 
 
 def _find(given: str, shown: str) -> list[InputFile]:
@@ -87,6 +105,8 @@ def _find(given: str, shown: str) -> list[InputFile]:
     else:
         raise InputError(f"There is no file, folder or match for {shown}.")
     for p in paths:
+        if fs.info(p)["type"] == "other":
+            raise InputError(f"{public_uri(p)} is a pipe, socket or device; write what it holds into a file first.")
         if not p.endswith(PARQUET_ENDINGS + JSONL_ENDINGS):
             kinds = "Parquet (.parquet) nor JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst)"
             raise InputError(f"{public_uri(p)} is neither {kinds}.")

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mga import stats
+from mga.checks import check_corpus
 from mga.data.corpus_files import Corpus
 from mga.data.output_folder import EVALUATION, open_output
 from mga.data.store import committed
@@ -28,7 +29,7 @@ from mga.evaluation.checkpoints import Checkpoint, find
 from mga.evaluation.harness import Harness, ask, load_model
 from mga.evaluation.own_text import write_items
 from mga.evaluation.suites import METRICS, OWN, Benchmark, chosen
-from mga.scoring.texts import check_columns, texts_of
+from mga.scoring.texts import texts_of
 
 Say = Callable[[str], None]
 
@@ -85,7 +86,7 @@ def _own_items(out: Path, own: Corpus, settings: Settings) -> Path:
 
 
 def _texts(corpus: Corpus) -> list[str]:
-    check_columns(corpus, None)
+    check_corpus(corpus)
     return [text.text for text in texts_of(corpus, None, Counter())]
 
 

@@ -15,17 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mga.data.columns import named as missing
+from mga.checks import check_corpus
 from mga.data.corpus_files import ordered
-from mga.data.documents import InputFile
 from mga.data.output_folder import PACK, OutputFolder, open_output
-from mga.data.rows import kind_of
-from mga.data.schema import columns_in
 from mga.data.store import read_json, write_atomically, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.mixture.plan import Plan, check_strategy, plan
-from mga.mixture.recipe import Recipe, Source
+from mga.mixture.recipe import Recipe
 from mga.packing.draw import Histogram, Part, Shelves, Times, draws, read_part
 from mga.packing.held_out import HeldOutSet, held_out_set
 from mga.packing.shard import Layout, write_shard
@@ -73,22 +70,11 @@ def check(recipe: Recipe) -> None:
         if not source.paths:
             raise InputError(f"Source {source.name} has no `paths`: where are its texts?")
     for source in recipe.source:
-        for file in corpus_of(source).files:
-            _check_columns(source, file)
-
-
-def _check_columns(source: Source, file: InputFile) -> None:
-    named = [name for name in (source.text_key, source.source_key) if name]
-    present = columns_in(file, named)
-    for name in named:
-        if name not in present:
-            raise InputError(f"{file.name} of source {source.name}: {missing('column', name, list(present))}.")
-    kinds = present[source.text_key] - {kind_of(None)}
-    if kinds and kind_of("") not in kinds:
-        raise InputError(
-            f"{file.name} of source {source.name}: the column {source.text_key!r} holds {' and '.join(sorted(kinds))}, "
-            "not text; choose with text_key."
-        )
+        others = {"source_key": source.source_key} if source.source_key else None
+        try:
+            check_corpus(corpus_of(source), others, text_option="text_key", id_option="id_key")
+        except InputError as error:
+            raise InputError(f"Source {source.name}: {error}") from error
 
 
 def _folder(out: Path, recipe: Recipe, tokenizer: Tokenizer) -> AbstractContextManager[OutputFolder]:

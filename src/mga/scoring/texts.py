@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from mga.data.columns import can_hold_ids
 from mga.data.corpus_files import Batch, Corpus, open_corpus
 from mga.engine_uri import public_uri
-from mga.errors import InputError
 from mga.records import content_id
 from mga.text.words import has_words
 
@@ -21,17 +20,6 @@ class Text:
     text: str
     input: str
     source: str | None
-
-
-def check_columns(corpus: Corpus, source_key: str | None) -> None:
-    """Raise InputError unless every file has the columns of the text and of the source, if one is named."""
-    for file in corpus.files:
-        keys = ((corpus.text_key, "--text-key"), (source_key, "--by"))
-        present = corpus.present(file, [key for key, _ in keys if key])
-        for key, option in keys:
-            if key and key not in present:
-                has = ", ".join(corpus.columns(file)) or "none"
-                raise InputError(f"{file.name} has no column {key!r}; it has: {has}. Choose with {option}.")
 
 
 def texts_of(corpus: Corpus, source_key: str | None, skipped: Counter[str]) -> Iterator[Text]:

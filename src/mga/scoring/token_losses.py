@@ -22,13 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mga.checks import check_corpus
 from mga.data.corpus_files import Corpus
 from mga.data.output_folder import LOSSES, open_output
 from mga.data.store import write_atomically
 from mga.engine_uri import public_uri
 from mga.errors import InputError
 from mga.scoring.model import Encoded, Scorer, TokenScores
-from mga.scoring.texts import Text, check_columns, texts_of
+from mga.scoring.texts import Text, texts_of
 
 RECORD = LOSSES.record
 SHARD_CHARACTERS = {"cpu": 1 << 18, "cuda": 1 << 22}
@@ -75,7 +76,7 @@ def measure_losses(
     tokens that later windows of long documents have before them (None: a quarter of the context). Raises InputError
     when the folder holds other losses.
     """
-    check_columns(corpus, source_key)
+    check_corpus(corpus, {"--by": source_key})
     overlap = scorer.context // 4 if overlap is None else overlap
     if not 0 <= overlap < scorer.context:
         raise InputError(f"--overlap is {overlap:,}; it must be less than the context, {scorer.context:,} tokens.")

@@ -52,13 +52,21 @@ def compare(
 
     from rich.console import Console
 
+    from mga.checks import check_documents
+    from mga.config import load_config
+    from mga.data.output_folder import COMPARISON, check_output
     from mga.errors import InputError
     from mga.toolmodel.compare.compare import CompareSettings, prompt_beside
     from mga.toolmodel.compare.compare import compare as compared
     from mga.toolmodel.compare.comparison_table import comparison_report
+    from mga.toolmodel.train.data_folder import is_data
 
     if stage not in ("pairs", "reformulate", "both"):
         raise InputError(f"--stage is pairs, reformulate or both, not {stage!r}.")
+    if not (len(documents) == 1 and is_data(Path(documents[0]))):
+        keys = load_config(config, {"text_key": text_key, "id_key": id_key})
+        check_documents(documents, keys.text_key, keys.id_key)
+    check_output(out, COMPARISON)
     settings = CompareSettings(
         stage,  # type: ignore[arg-type]
         margin,

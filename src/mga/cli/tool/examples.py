@@ -32,10 +32,15 @@ def examples(
     require("mga tool examples", "corpus", "numba", "numpy", "tokenizers")
     import sys
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import EXAMPLES, RUN, check_output
     from mga.data.store import place
     from mga.packing.tokenizer import load_tokenizer
     from mga.toolmodel.train.examples import ExampleSettings, collect
 
+    for run in runs:
+        check_kind(run, RUN)
+    check_output(out, EXAMPLES)
     settings = ExampleSettings(
         min_score,
         unjudged,

@@ -2,7 +2,7 @@
 
 import typer
 
-from mga.cli.group import Group
+from mga.cli.group import Command, Group
 from mga.cli.tool.compare import compare
 from mga.cli.tool.examples import examples
 from mga.cli.tool.quantize import quantize
@@ -16,4 +16,4 @@ tool = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (examples, train, compare, rounds, quantize):
-    tool.command()(command)
+    tool.command(cls=Command)(command)

@@ -55,6 +55,7 @@ def quantize(
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when the libraries below are imported
     if scheme not in ("w8a8", "q8_0", "q4_0"):
         raise InputError(f"--scheme is w8a8, q8_0 or q4_0, not {scheme!r}.")
+    from mga.data.output_folder import QUANTIZATION, check_output
     from mga.toolmodel.compare.compare import CompareSettings, prompt_beside
     from mga.toolmodel.quantize.quantize import QuantizeSettings
     from mga.toolmodel.quantize.quantize import quantize as quantized
@@ -69,6 +70,7 @@ def quantize(
         calibration_samples, eval_samples, max_seq_len, max_ppl_increase, accept_worse, text_key, judge_engine, judging
     )
     texts = calibration or _trained_on(model)
+    check_output(out, QUANTIZATION)
     record = quantized(model.expanduser(), scheme, out, texts, settings, say)  # type: ignore[arg-type]
     Console().print(quantized_report(record))
     print(out / record["result"]["file"])

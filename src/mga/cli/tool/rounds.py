@@ -46,10 +46,16 @@ def rounds(
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(switch, "1")  # everything is on the disk
 
+    from mga.checks import check_documents
+    from mga.config import load_config
+    from mga.data.output_folder import ROUNDS, check_output
     from mga.toolmodel.train.finetune import TrainSettings
     from mga.toolmodel.train.rounds import RoundSettings, with_seed
     from mga.toolmodel.train.rounds import rounds as carry
 
+    keys = load_config(config, {})
+    check_documents(documents, keys.text_key, keys.id_key)
+    check_output(out, ROUNDS)
     training = TrainSettings(epochs, batch, micro_batch, learning_rate, lora=lora)
     settings = RoundSettings(most, count, held_out, margin=margin, training=training, config=config)
 

@@ -57,8 +57,11 @@ def train(
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(switch, "1")  # everything is on the disk
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import EXAMPLES
     from mga.toolmodel.train.finetune import TrainSettings, finetune
 
+    check_kind(data, EXAMPLES)
     settings = TrainSettings(
         epochs,
         batch,

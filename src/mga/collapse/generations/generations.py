@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.checks import check_corpus
 from mga.collapse.generations.detectors import of_losses, of_texts, table_of
 from mga.collapse.generations.generation_rows import (
     CONTINUE,
@@ -38,7 +39,6 @@ from mga.data.output_folder import GENERATIONS, open_output
 from mga.data.store import read_json, write_json
 from mga.errors import InputError
 from mga.scoring.model import Scorer, TokenScores, load
-from mga.scoring.texts import check_columns
 
 TEXTS_PER_CHUNK = 32
 Say = Callable[[str], None]
@@ -87,7 +87,7 @@ def collapse_on_purpose(
     More seeds may be asked of a folder than it was begun with. Raises InputError when the corpus is too small, or the
     folder holds another experiment.
     """
-    check_columns(corpus, source_key)
+    check_corpus(corpus, {"--by": source_key})
     settings = {**asdict(plan), "corpus": corpus.fingerprint, "source_key": source_key}
     settings |= {"row": ROW, "kept": KEPT}
     with open_output(out, GENERATIONS, {"settings": settings}, may_change=["settings.seeds"]) as folder:

@@ -23,7 +23,7 @@ from rich.console import Console
 from mga import interrupts
 from mga.config import ExpandConfig, load_config
 from mga.data.documents import find_files, fingerprint
-from mga.data.output_folder import COMPARISON, open_output
+from mga.data.output_folder import COMPARISON, EXAMPLES, open_output
 from mga.data.store import write_atomically, write_json
 from mga.engine_uri import engine_identity, public_uri
 from mga.errors import InputError
@@ -85,7 +85,7 @@ def compare(
     engines: dict[Side, str] = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
     configs = {side: _config(side, uri, judge, settings) for side, uri in engines.items()}
     with open_output(out, COMPARISON, _identity(engines, judge, documents, configs, settings)) as folder:
-        sample = _sample(out, documents, settings)
+        sample = _sample(out, documents, settings, configs["student"])
         pairs = {side: _pairs_file(out, side, engines, settings) for side in engines}
         proposed = _propose(out, pairs, engines, configs, sample, say)
         for side in engines:
@@ -151,16 +151,16 @@ def _identity(
         "engines": {side: engine_identity(uri) for side, uri in engines.items()} | {"judge": engine_identity(judge)},
         "prompts": {side: reformulation_prompt(settings.variant_of(side)).fingerprint for side in engines},
         "rules": {side: config.deciding() for side, config in configs.items()},
-        "input": fingerprint(find_files(documents)),
+        "input": fingerprint(find_files(documents, [EXAMPLES])),
     }
 
 
-def _sample(out: Path, documents: Sequence[str], settings: CompareSettings) -> list[Document]:
+def _sample(out: Path, documents: Sequence[str], settings: CompareSettings, config: ExpandConfig) -> list[Document]:
     path = out / "sample.jsonl"
     if not path.exists():
         data = Path(documents[0])
-        keys = [str(settings.flags.get(f"{name}_key") or name) for name in ("text", "id")]
-        files, longest = find_files(documents), settings.document_tokens
+        keys, longest = [config.text_key, config.id_key], settings.document_tokens
+        files = find_files(documents, [EXAMPLES])
         if len(documents) == 1 and is_data(data):
             files = find_files([_written(out, held_out_documents(data))])
             keys, longest = ["text", "id"], sys.maxsize  # they were chunks of a run, and their pairs are known by them

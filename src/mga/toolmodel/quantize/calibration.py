@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mga.checks import check_corpus
 from mga.data.corpus_files import open_corpus
 from mga.errors import InputError
 from mga.records import content_id
-from mga.scoring.texts import check_columns, texts_of
+from mga.scoring.texts import texts_of
 from mga.toolmodel.train.data_folder import Example, examples_in, is_data
 
 HELD_OUT_OF = 4
@@ -78,7 +79,7 @@ def encode(texts: Sequence[Example], tokenizer: Any, prefix: int | None, max_seq
 
 def _of_documents(given: Sequence[str], text_key: str, calibration_samples: int, eval_samples: int) -> Texts:
     corpus = open_corpus(given, text_key)
-    check_columns(corpus, None)
+    check_corpus(corpus)
     calibration: list[Example] = []
     held_out: list[Example] = []
     for text in _different(text.text for text in texts_of(corpus, None, Counter())):

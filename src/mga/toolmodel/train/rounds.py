@@ -100,7 +100,8 @@ def _documents(out: Path, given: Sequence[str], settings: RoundSettings) -> list
     if all(file.exists() for file in files):
         return files
     count = settings.held_out + settings.rounds * settings.documents
-    keys = [str(settings.flags.get(f"{name}_key") or name) for name in ("text", "id")]
+    config = load_config(settings.config, settings.flags)
+    keys = [config.text_key, config.id_key]
     drawn = folder / "drawn.jsonl"
     found = find_files(given)
     interrupts.run(write_sample(drawn, found, keys[0], keys[1], count, settings.document_tokens, settings.seed))
