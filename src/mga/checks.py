@@ -83,8 +83,6 @@ def check_columns(
     With `each`, every Parquet file must have the columns, and every file must be readable. Without, files are left to
     whoever counts what cannot be used of them. Rows of JSON Lines that lack a column are always faults of those rows.
     """
-    from mga.data.reading import count_rows
-
     needed = {text_option: text_key, **({id_option: id_key} if id_key != "id" else {})}
     needed |= {option: column for option, column in (others or {}).items() if column is not None}
     found = _Found()
@@ -93,12 +91,12 @@ def check_columns(
     if found.damaged:
         return
     where = _where(files)
-    if not found.columns and any(count_rows(files)):
+    if not found.has_rows(files):
+        raise InputError(f"{where} {_has(files)} no rows; name files that have some.")
+    if not found.columns:
         if each:
             raise InputError(f"No row of {where} can be read as a JSON object.")
         return
-    if not found.has_rows(files):
-        raise InputError(f"{where} {_has(files)} no rows; name files that have some.")
     for option, column in needed.items():
         if column not in found.columns:
             raise InputError(
@@ -164,8 +162,8 @@ class _Found:
         from mga.data.corpus_files import is_parquet
         from mga.data.reading import count_rows
 
-        if not self.columns or not all(map(is_parquet, files)):
-            return bool(self.columns)
+        if self.columns and not all(map(is_parquet, files)):
+            return True
         return any(file.size and count_rows([file])[0] for file in files)
 
 

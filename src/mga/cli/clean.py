@@ -11,7 +11,6 @@ from mga.config import CleaningRules, ExpandConfig
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mga.checks import check_kind
     from mga.curation.clean import Figures
 
 
@@ -53,6 +52,7 @@ def clean(
     from rich.console import Console
     from rich.progress import Progress
 
+    from mga.checks import check_kind
     from mga.curation.clean import clean_again, policy_of
     from mga.data.output_folder import RUN
     from mga.runs.run import Run

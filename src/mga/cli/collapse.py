@@ -10,7 +10,6 @@ from mga.errors import InputError
 from mga.packages import require
 
 if TYPE_CHECKING:
-    from mga.checks import check_kind
     from mga.collapse.collapse import Documents
 
 
@@ -63,6 +62,7 @@ def collapse(
 
     from rich.console import Console
 
+    from mga.checks import check_kind
     from mga.collapse.collapse import Options, compare
     from mga.collapse.positions import Reading, Rule
     from mga.collapse.samples import compare_texts

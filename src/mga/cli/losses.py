@@ -58,9 +58,9 @@ def losses(
         raise InputError(f"--device is cpu or cuda, not {device!r}.")
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise InputError(f"--dtype is auto, float32, bfloat16 or float16, not {dtype!r}.")
-    model_files(path)
     corpus = open_checked(docs, text_key, id_key, {"--by": by})
     check_output(out, LOSSES)
+    model_files(path)
     numbers = re.findall(r"\d+", path.stem if path.is_file() else path.resolve().name)
     about = {
         "model": path.resolve().name,

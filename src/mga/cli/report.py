@@ -36,6 +36,8 @@ def report(
 
     from rich.console import Console
 
+    from mga.checks import check_kind
+    from mga.data.output_folder import GENERATIONS, PROMPT_COMPARISON, RUN, STAGE, STUDY
     from mga.data.store import place
     from mga.errors import InputError
     from mga.report.cost import Prices
@@ -43,6 +45,9 @@ def report(
     from mga.report.report import report as write
 
     places = [place(one) for one in given]
+    for one in given:
+        if not one.endswith(".json"):
+            check_kind(one, RUN, STAGE, PROMPT_COMPARISON, GENERATIONS, STUDY)
     target = place(out) if out else default_place(places)
     if open_it and not isinstance(target, Path):
         raise InputError("A page on an object store is not opened in the browser; leave out --open, or --out.")

@@ -37,9 +37,9 @@ def sample(
     from mga.scoring.model import load, model_files, model_fingerprint
 
     path = Path(model).expanduser()
-    model_files(path)
     corpus = open_checked(docs, text_key, id_key)
     check_output(out, SAMPLES)
+    model_files(path)
     fingerprint = model_fingerprint(path)
     written = write_texts(
         corpus,

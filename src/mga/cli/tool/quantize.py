@@ -55,11 +55,13 @@ def quantize(
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when the libraries below are imported
     if scheme not in ("w8a8", "q8_0", "q4_0"):
         raise InputError(f"--scheme is w8a8, q8_0 or q4_0, not {scheme!r}.")
+    from mga.checks import open_checked
     from mga.data.output_folder import QUANTIZATION, check_output
     from mga.toolmodel.compare.compare import CompareSettings, prompt_beside
     from mga.toolmodel.quantize.quantize import QuantizeSettings
     from mga.toolmodel.quantize.quantize import quantize as quantized
     from mga.toolmodel.quantize.quantized_table import quantized_report
+    from mga.toolmodel.train.data_folder import is_data
 
     def say(line: str) -> None:
         if not quiet:
@@ -70,6 +72,8 @@ def quantize(
         calibration_samples, eval_samples, max_seq_len, max_ppl_increase, accept_worse, text_key, judge_engine, judging
     )
     texts = calibration or _trained_on(model)
+    if not (len(texts) == 1 and is_data(Path(texts[0]))):
+        open_checked(texts, text_key)
     check_output(out, QUANTIZATION)
     record = quantized(model.expanduser(), scheme, out, texts, settings, say)  # type: ignore[arg-type]
     Console().print(quantized_report(record))
