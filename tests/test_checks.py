@@ -215,7 +215,7 @@ def test_folders_of_another_kind_are_said(play: Play, name: str, reads: Reads) -
     (play.folder / "folder").mkdir()
     assert reads.kind is not None
     for given, expected in {
-        "nowhere": "There is no",
+        "nowhere": "there is no such folder",
         "folder": f"holds no {reads.kind} (there is no",
         "packed": f"holds no {reads.kind} (there is no",
         "good.jsonl": "good.jsonl is a file; name the folder",

@@ -180,7 +180,9 @@ def check_kind(given: str | Path, *kinds: "FolderKind") -> None:
     what = wanted.what.removeprefix("a ").removeprefix("an ")
     said = f"{shown} holds no {what} (there is no {wanted.record} in it)"
     if isinstance(folder, Path) and not folder.exists():
-        raise InputError(f"There is no {shown}; name {wanted.what} ({wanted.command}).")
+        raise InputError(
+            f"{shown} holds no {what}: there is no such folder; name one that {wanted.command} has written."
+        )
     if isinstance(folder, Path) and not folder.is_dir():
         raise InputError(f"{shown} is a file; name the folder of {wanted.what} ({wanted.command}).")
     if (other := kind_of(folder)) is not None:
