@@ -251,6 +251,13 @@ def test_pipes_sockets_and_devices_among_the_files_of_an_input_are_refused(tmp_p
                 find_files([str(given)])
 
 
+def test_a_pipe_beside_the_data_of_a_folder_is_not_opened(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    os.mkfifo(tmp_path / "about.json")
+    with pytest.raises(InputError, match=r"about\.json is a pipe"):
+        find_files([str(tmp_path)])
+
+
 def test_a_run_stands_for_its_kept_texts(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "d.jsonl").write_text('{"text": "' + "The mill stood by the river in 1862. " * 20 + '"}\n')

@@ -97,6 +97,7 @@ def _find(given: str, shown: str) -> list[InputFile]:
         endings = PARQUET_ENDINGS + JSONL_ENDINGS
         there = [p for p in sorted(fs.find(path)) if not _is_hidden(p.removeprefix(path.rstrip("/")))]
         paths = [p for p in there if p.endswith(endings)]
+        _refuse_pipes(paths, fs)
         paths = [p for p in paths if not _is_side_file(p, fs, paths)]
         if not paths:
             raise InputError(f"The folder {shown} holds no Parquet or JSONL file ({', '.join(endings)}).")
@@ -104,9 +105,8 @@ def _find(given: str, shown: str) -> list[InputFile]:
         paths = [path]
     else:
         raise InputError(f"There is no file, folder or match for {shown}.")
+    _refuse_pipes(paths, fs)
     for p in paths:
-        if fs.info(p)["type"] == "other":
-            raise InputError(f"{public_uri(p)} is a pipe, socket or device; write what it holds into a file first.")
         if not p.endswith(PARQUET_ENDINGS + JSONL_ENDINGS):
             kinds = "Parquet (.parquet) nor JSON Lines (.jsonl, .jsonl.gz, .jsonl.zst)"
             raise InputError(f"{public_uri(p)} is neither {kinds}.")
@@ -117,6 +117,13 @@ def _find(given: str, shown: str) -> list[InputFile]:
         if 0 < file.size < _POINTER_BYTES and _beginning(fs, file.url).startswith(_POINTER):
             raise InputError(f"{file.name} is a pointer of Git LFS and not the file itself; run: git lfs pull.")
     return files
+
+
+def _refuse_pipes(paths: Sequence[str], fs: Any) -> None:
+    """Raise InputError for what is no ordinary file: opening it may wait for ever."""
+    for path in paths:
+        if fs.info(path)["type"] == "other":
+            raise InputError(f"{public_uri(path)} is a pipe, socket or device; write what it holds into a file first.")
 
 
 def _is_hidden(path: str) -> bool:
