@@ -58,8 +58,12 @@ def load_phrases(path: str | None = None) -> Phrases:
 
 def _compile(file: Path, name: str, patterns: list[str]) -> regex.Pattern[str]:
     try:
+        return regex.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)", regex.IGNORECASE)
+    except regex.error as whole:
         for pattern in patterns:
-            regex.compile(pattern)
-    except regex.error as error:
-        raise InputError(f"The phrases {file}, {name}: {pattern!r} is no regular expression ({error}).") from error
-    return regex.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)", regex.IGNORECASE)
+            try:
+                regex.compile(pattern)
+            except regex.error as error:
+                said = f"The phrases {file}, {name}: {pattern!r} is no regular expression ({error})."
+                raise InputError(said) from error
+        raise InputError(f"The phrases {file}, {name}: they are no regular expression together ({whole}).") from whole
