@@ -1,8 +1,8 @@
 """Words of many texts at once, as 64-bit hashes: compiled, in any script, straight from Arrow's buffers.
 
-What `words.py` does for one text with regular expressions, this does for millions. Case, width, accents and invisible
-characters make no difference. A word is a run of letters, marks and digits; in scripts written without spaces every
-character is a word.
+What `words.py` does for one text with regular expressions, this does for millions. Case, width, accents, Unicode form
+and invisible characters make no difference. A word is a run of letters, marks and digits; in scripts written without
+spaces every character is a word.
 """
 
 import sys
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 Unit = Literal["word", "character"]
 
-SEPARATOR, IGNORED, ALONE = 0, 1, 1 << 31
+SEPARATOR, IGNORED, ALONE, JOINS = 0, 1, 1 << 31, 1 << 30
 """What the folding table says of a character that is no letter of its own: it ends a word, or it is not seen.
-ALONE is a flag on a letter that is a word by itself."""
+ALONE is a flag on a letter that is a word by itself, JOINS on one that may be a part of the letter before it: a vowel
+or final consonant of Hangul, a voicing mark of kana, a nukta."""
 
 _UNSPACED = ("CJK UNIFIED", "CJK COMPAT", "HIRAGANA", "KATAKANA", "THAI", "LAO ", "KHMER", "MYANMAR", "IDEOGRAPHIC")
 _INVISIBLE = {0x00AD, 0x034F, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10)}
@@ -57,7 +58,7 @@ def tokens_of(texts: pa.Array, unit: Unit = "word") -> Tokens:
     most = int(offsets[-1] - offsets[0]) // (2 if unit == "word" else 1) + len(texts)
     hashes, starts, ends = _room(most)
     found = np.zeros(len(texts) + 1, np.int64)
-    count = _tokenize(data, offsets, folding(), unit == "character", hashes, starts, ends, found)
+    count = _tokenize(data, offsets, folding(), joining(), unit == "character", hashes, starts, ends, found)
     return Tokens(hashes[:count].copy(), found, starts[:count].copy(), ends[:count].copy())
 
 
@@ -113,7 +114,50 @@ def folding() -> NDArray[np.uint32]:
             folded = _folded(character)
             name = unicodedata.name(folded, "")
             table[code] = ord(folded) | (ALONE if name.startswith(_UNSPACED) else 0)
+    joining = np.array(sorted({*range(0x1161, 0x1176), *range(0x11A8, 0x11C3), *(pair[1] for pair in _pairs())}))
+    table[np.isin(table & np.uint32(ALONE - 1), joining) & (table > IGNORED)] |= np.uint32(JOINS)
     return table
+
+
+@cache
+def _pairs() -> dict[tuple[int, int], int]:
+    """Letters that are written as one character or as two, by the two (Unicode's canonical decompositions; accents,
+    which are not seen, and Hangul, which is computed, apart)."""
+    found = {}
+    for code in range(_LAST_LETTER):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<") and (mark := int(parts[1], 16)) not in _ACCENTS:
+            found[int(parts[0], 16), mark] = code
+    return found
+
+
+@cache
+def joining() -> NDArray[np.uint32]:
+    """The pairs of letters that are one (pairs × 3, uint32): first, mark, whole, in order; letters as `folding` has
+    them."""
+    table = folding()
+    rows = {(int(table[a]), int(table[b]), int(table[whole])) for (a, b), whole in _pairs().items()}
+    return np.array(sorted(rows), np.uint32)
+
+
+@njit(nogil=True, cache=True)
+def joined(letter: Any, mark: Any, pairs: Any) -> Any:
+    """The letter that a letter and a JOINS letter after it are together, 0 where they are none."""
+    first, second = letter & np.uint32(JOINS - 1), mark & np.uint32(JOINS - 1)
+    if 0x1100 <= first < 0x1113 and 0x1161 <= second < 0x1176:
+        return np.uint32(0xAC00 + ((first - 0x1100) * 21 + second - 0x1161) * 28)
+    if 0xAC00 <= first < 0xD7A4 and (first - 0xAC00) % 28 == 0 and 0x11A8 <= second < 0x11C3:
+        return np.uint32(first + second - 0x11A7)
+    low, high = 0, len(pairs)
+    while low < high:
+        middle = (low + high) // 2
+        if pairs[middle, 0] < letter or (pairs[middle, 0] == letter and pairs[middle, 1] < mark):
+            low = middle + 1
+        else:
+            high = middle
+    if low < len(pairs) and pairs[low, 0] == letter and pairs[low, 1] == mark:
+        return pairs[low, 2]
+    return np.uint32(0)
 
 
 def _folded(character: str) -> str:
@@ -139,12 +183,15 @@ def mixed(value: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, starts: Any, ends: Any, found: Any) -> int:
+def _tokenize(
+    data: Any, offsets: Any, fold: Any, pairs: Any, single: bool, hashes: Any, starts: Any, ends: Any, found: Any
+) -> int:
     count = 0
     for text in range(len(offsets) - 1):
         first, end = offsets[text], offsets[text + 1]
         at = first
-        value = np.uint64(0)
+        value = before = np.uint64(0)
+        previous = np.uint32(0)  # the last letter, while nothing but what is not seen has come after it
         inside = False
         while at < end:
             here = at
@@ -169,6 +216,15 @@ def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, sta
             letter = fold[code] if code <= 0x10FFFF else np.uint32(SEPARATOR)
             if letter == IGNORED:
                 continue
+            if letter & JOINS and previous != 0 and letter != SEPARATOR:
+                whole = joined(previous, letter, pairs)
+                if whole != 0:
+                    previous = whole
+                    value = (before ^ np.uint64(whole)) * _STEP
+                    if not inside:  # a word by itself
+                        hashes[count - 1] = mixed(value)
+                        ends[count - 1] = at - first
+                    continue
             alone = letter >= ALONE or (single and letter != SEPARATOR)
             if inside and (letter == SEPARATOR or alone):
                 hashes[count] = mixed(value)
@@ -176,11 +232,13 @@ def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, sta
                 count += 1
                 inside = False
             if letter == SEPARATOR:
+                previous = np.uint32(0)
                 continue
             if not inside:
                 starts[count] = here - first
                 inside = True
                 value = _STEP
+            previous, before = letter, value
             value = (value ^ np.uint64(letter)) * _STEP
             if alone:
                 hashes[count] = mixed(value)
@@ -189,7 +247,8 @@ def _tokenize(data: Any, offsets: Any, fold: Any, single: bool, hashes: Any, sta
                 inside = False
                 continue
             while at < end and data[at] < 0x80 and fold[data[at]] != SEPARATOR:  # the rest of most words
-                value = (value ^ np.uint64(fold[data[at]])) * _STEP
+                previous, before = fold[data[at]], value
+                value = (value ^ np.uint64(previous)) * _STEP
                 at += 1
         if inside:
             hashes[count] = mixed(value)

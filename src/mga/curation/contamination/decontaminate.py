@@ -26,7 +26,20 @@ from mga.data.columns import is_text
 from mga.data.corpus_files import Batch, Corpus, is_parquet, ordered
 from mga.data.store import committed
 from mga.errors import InputError, StopError
-from mga.text.tokens import ALONE, IGNORED, SEPARATOR, Tokens, folding, mixed, ngrams_of, string_buffers, tokens_of
+from mga.text.tokens import (
+    ALONE,
+    IGNORED,
+    JOINS,
+    SEPARATOR,
+    Tokens,
+    folding,
+    joined,
+    joining,
+    mixed,
+    ngrams_of,
+    string_buffers,
+    tokens_of,
+)
 
 REASON = "contaminated"
 SPAN_CHARACTERS = 300
@@ -141,7 +154,14 @@ def build_index(benchmarks: Benchmarks, limits: Limits) -> Index:
     grams = np.zeros(len(tokens.hashes), np.uint64)
     powers = np.multiply.accumulate(np.full(limits.ngram * _TWELFTHS // _OTHER + 2, _STEP))
     _find_windows(
-        words, joints, folding(), limits.ngram * _TWELFTHS, limits.shortest * _TWELFTHS, powers, windows, grams
+        words,
+        joints,
+        (folding(), joining()),
+        limits.ngram * _TWELFTHS,
+        limits.shortest * _TWELFTHS,
+        powers,
+        windows,
+        grams,
     )
     at = np.flatnonzero(windows)
     if not len(at):
@@ -256,10 +276,10 @@ def find_matches(index: Index, texts: pa.Array) -> list[Match]:
     words = _words(texts, tokens)
     runs, run_offsets = ngrams_of(tokens, index.limits.shortest)
     found = np.empty((max(1024, 4 * len(texts)), 4), np.int64)
-    count = _search(runs, run_offsets, words, index.words, index.seeds, folding(), found)
+    count = _search(runs, run_offsets, words, index.words, index.seeds, (folding(), joining()), found)
     if count > len(found):
         found = np.empty((count, 4), np.int64)
-        count = _search(runs, run_offsets, words, index.words, index.seeds, folding(), found)
+        count = _search(runs, run_offsets, words, index.words, index.seeds, (folding(), joining()), found)
     matches: list[Match] = []
     for text, rows in groupby(found[:count].tolist(), key=lambda row: row[0]):
         matches += _longest(index, words, text, rows)
@@ -420,7 +440,20 @@ def _worth(code: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _letter(data: Any, at: Any, end: Any, fold: Any) -> Any:
-    """The next letter of a word as the folding table has it, and where the one after it begins; 0 at the word's end."""
+    """The next letter of a word with what joins it, and where the one after it begins; 0 at the word's end."""
+    letter, at = _part(data, at, end, fold[0])
+    while letter != SEPARATOR:
+        mark, later = _part(data, at, end, fold[0])
+        whole = joined(letter, mark, fold[1]) if mark & JOINS else np.uint32(0)
+        if whole == 0:
+            break
+        letter, at = whole, later
+    return letter, at
+
+
+@njit(nogil=True, cache=True)
+def _part(data: Any, at: Any, end: Any, fold: Any) -> Any:
+    """The next letter as the folding table has it, and where the one after it begins; 0 at the word's end."""
     while at < end:
         code = np.uint32(data[at])
         size = 1 if code < 0x80 else 4 if code >= 0xF0 else 3 if code >= 0xE0 else 2
