@@ -86,7 +86,7 @@ class CleaningRules(_Section):
         description="share of repeated word 6-grams, beyond what the document itself has: repetition_loop",
     )
     max_copied: Share = Field(0.8, description="share of word 8-grams copied from the document: near_copy")
-    min_coverage: Share = Field(0.1, description="share of the document's keywords that must occur: low_coverage")
+    min_coverage: Share = Field(0.08, description="share of the document's keywords that must occur: low_coverage")
     check_language: bool = Field(
         True,
         description="a text in another language than its document is dropped as wrong_language (extra: languages)",

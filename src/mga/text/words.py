@@ -28,6 +28,7 @@ _SENTENCE_END = regex.compile(r"[.!?…][\"'”’)\]]{0,2}\s+|[。！？।॥�
 # Every rule of cleaning looks at the same few texts, the document's once for each of its rewrites.
 _TEXTS_REMEMBERED = 512
 _WORDS_REMEMBERED = 1 << 16
+KEYWORDS = 40
 
 
 def words(text: str) -> list[str]:
@@ -75,7 +76,7 @@ def sentences(text: str) -> list[str]:
 
 
 @lru_cache(_TEXTS_REMEMBERED)
-def keywords(text: str, limit: int = 30) -> tuple[str, ...]:
+def keywords(text: str, limit: int = KEYWORDS) -> tuple[str, ...]:
     """The words that carry a text, best first, each in the first form that it has there.
 
     A word counts the occurrences of its stem × (length − 3): frequent function words are short in every language
@@ -94,7 +95,7 @@ def keywords(text: str, limit: int = 30) -> tuple[str, ...]:
     return tuple(first[key] for key in ranked[:limit])
 
 
-def keyword_coverage(original: str, rewrite: str, limit: int = 30) -> float:
+def keyword_coverage(original: str, rewrite: str, limit: int = KEYWORDS) -> float:
     """Share of the original's keywords that the rewrite uses, 0–1; 1.0 when the original has none.
 
     A keyword is found by its stem, so that inflected forms count ("harvest", "harvested").

@@ -88,7 +88,7 @@ METHODS = {
     "characters in unspaced scripts), idf from the sampled originals, or from the texts where there are none",
     "siblings": f"Jaccard and containment of the sets of {SIBLING_GRAM}-grams of words; unrelated: of neighbours with "
     "another original",
-    "coverage": "share of the original's 30 keywords in the rewrite, by words.keyword_coverage, of up to 256 rows of "
+    "coverage": "share of the original's 40 keywords in the rewrite, by words.keyword_coverage, of up to 256 rows of "
     "each piece of the corpus",
     "new_n": "share of the rewrite's n-grams of words that its original does not have",
     "length_ratio": "tokens of the rewrite over tokens of its original, both estimated from characters",
