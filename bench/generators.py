@@ -17,7 +17,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -35,9 +35,11 @@ from mga.expand.pairs import near_identical, parse_pairs
 from mga.expand.recipe import Ask, Recipe
 from mga.records import Document, Outcome, Pair
 from mga.runs.asking import ask_all
+from mga.stats import clustered_share
 from mga.text.chunks import chunk
 from mga.text.words import copied_share
 
+Clusters = Sequence[tuple[int, int]]  # of each document: how many are so, of how many
 READ = ("form", "audience", "complete", "about_document")
 
 
@@ -70,7 +72,7 @@ def rows_of(path: str) -> list[dict[str, Any]]:
     if path.endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        return list(pq.read_table(path).to_pylist())  # type: ignore[no-untyped-call]
+        return list(pq.read_table(path).to_pylist())
     return [{"id": d.source_id, "text": d.text} for d in read(find_files([path])) if isinstance(d, Document)]
 
 
@@ -155,43 +157,49 @@ def figures(
     model: str, config: ExpandConfig, answers: Sequence[Expanded], texts: Sequence[dict[str, Any]], out: Path
 ) -> dict[str, Any]:
     """All figures, as counts: shares and intervals are made of them where they are shown."""
-    wanted = config.pairs
-    written = [text for text in texts if text["text"] is not None]
-    by_rule = [text for text in written if text["reason"] in (None, "", "low_score", "no_verdict")]
     sessions = [json.loads(line) for line in lines_of(out / "sessions.jsonl")]
     readings = {row["id"]: row for row in map(json.loads, lines_of(out / "readings.jsonl"))}
-    fresh = [readings[text["id"]] for text in by_rule if text["id"] in readings]
+    written = [text for text in texts if text["text"] is not None]
+    wanted = config.pairs
+    by_document = [
+        [text for text in texts if text["document"] == d] for d in dict.fromkeys(t["document"] for t in texts)
+    ]
+
+    def counted(is_one: Callable[[dict[str, Any]], bool], among: Callable[[dict[str, Any]], bool]) -> Clusters:
+        return [(sum(map(is_one, some)), len(some)) for all_ in by_document if (some := [*filter(among, all_)])]
+
+    def read_as(what: str) -> Clusters:
+        return counted(lambda text: bool(readings[text["id"]][what]), lambda text: text["id"] in readings)
+
     return {
         "model": model,
         "variant": config.variant,
         "prompts": Recipe(config, None).prompts,  # type: ignore[arg-type]
         "documents": len(answers),
-        "documents_hash": blake2b(
-            "".join(sorted({text["document"] for text in texts})).encode(), digest_size=6
-        ).hexdigest(),
-        "pairs_wanted": wanted * len(answers),
-        "pairs_at_once": sum(min(len(one.at_once), wanted) for one in answers),
-        "valid_at_once": sum(len(valid(one.at_once)[:wanted]) for one in answers),
-        "pairs": sum(text["genre"] is not None for text in texts),
-        "documents_with_most": sum(
-            sum(outcome.pair is not None for outcome in one.outcomes) >= max(1, wanted - 1) for one in answers
-        ),
-        "genres": len({str(text["genre"]).casefold().partition(":")[0] for text in texts if text["genre"]}),
-        "written": len(written),
-        "kept_by_rule": len(by_rule),
-        "judged": sum(text["score"] is not None for text in by_rule),
+        "documents_hash": blake2b("".join(sorted({t["document"] for t in texts})).encode(), digest_size=6).hexdigest(),
+        "shares": {
+            "pairs valid at once": [(len(valid(one.at_once)[:wanted]), wanted) for one in answers],
+            "pairs in the end": counted(lambda text: text["genre"] is not None, lambda text: True),
+            "texts kept by rule": counted(kept_by_rule, lambda text: text["text"] is not None),
+            "near copies": counted(lambda text: text["reason"] == "near_copy", lambda text: text["text"] is not None),
+            "kept in the end, of pairs wanted": counted(lambda text: text["status"] == "kept", lambda text: True),
+            **{f"{what.replace('_', ' ')} (read)": read_as(what) for what in READ},
+        },
+        "genres": len({str(text["genre"]).casefold() for text in texts if text["genre"]}),
         "kept": sum(text["status"] == "kept" for text in texts),
-        "near_copies": sum(text["reason"] == "near_copy" for text in written),
         "copied_mean": round(sum(text["copied"] for text in written) / max(1, len(written)), 3),
         "reasons": dict(Counter(text["reason"] for text in texts if text["reason"]).most_common()),
         "scores": dict(sorted(Counter(str(text["score"]) for text in texts if text["score"]).items())),
-        "read": len(fresh),
-        **{f"read_{what}": sum(bool(row[what]) for row in fresh) for what in READ},
         "kept_tokens": sum(text["tokens"] for text in texts if text["status"] == "kept"),
         "seconds": round(sum(session["seconds"] for session in sessions)),
         "generated_tokens": sum(session["generated"] for session in sessions),
         "prompt_tokens": sum(session["prompt"] for session in sessions),
     }
+
+
+def kept_by_rule(text: dict[str, Any]) -> bool:
+    """Whether cleaning keeps a text, whatever the judge says."""
+    return text["status"] == "kept" or text["reason"] in ("low_score", "no_verdict")
 
 
 def valid(pairs: Iterable[Pair]) -> list[Pair]:
@@ -204,23 +212,18 @@ def valid(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a column for each result, shares with their counts and Wilson intervals of 95%."""
+    """Markdown: a column for each result. Shares have 95% intervals, with the texts of a document as one cluster."""
     rows: dict[str, list[str]] = {}
     for r in results:
         hours = r["seconds"] / 3600
         cells = {
             "": f"{r['model']}, {r['variant']}",
             "documents": str(r["documents"]),
-            "pairs valid at once": share(r["valid_at_once"], r["pairs_wanted"]),
-            "pairs in the end": share(r["pairs"], r["pairs_wanted"]),
+            **{name: share(clusters) for name, clusters in r["shares"].items()},
             "different genres": str(r["genres"]),
-            "texts kept by rule": share(r["kept_by_rule"], r["written"]),
-            "near copies": share(r["near_copies"], r["written"]),
             "8-grams copied, mean": f"{r['copied_mean']:.0%}",
-            "kept after the judge, of pairs wanted": share(r["kept"], r["pairs_wanted"]),
-            "form met (read)": share(r["read_form"], r["read"]),
-            "audience felt (read)": share(r["read_audience"], r["read"]),
             "reasons": ", ".join(f"{name} {count}" for name, count in r["reasons"].items()) or "–",
+            "judge's scores": ", ".join(f"{score}: {count}" for score, count in r["scores"].items()) or "–",
             "generated tokens/s": f"{r['generated_tokens'] / r['seconds']:.0f}" if r["seconds"] else "–",
             "kept texts per hour": f"{r['kept'] / hours:.0f}" if hours else "–",
         }
@@ -230,14 +233,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join([lines[0], "|---" * (len(results) + 1) + "|", *lines[1:]])
 
 
-def share(count: int, of: int) -> str:
-    """A share with its counts and its Wilson interval; texts of a document are alike, so it is a little narrow."""
+def share(clusters: Clusters) -> str:
+    """A share with its counts and its interval; a dash where nothing was counted."""
+    successes, of = (sum(numbers) for numbers in zip(*clusters, strict=True)) if clusters else (0, 0)
     if not of:
         return "–"
-    p, z = count / of, 1.96
-    middle, half = p + z * z / (2 * of), z * (p * (1 - p) / of + z * z / (4 * of * of)) ** 0.5
-    low, high = (max(0.0, middle - half) / (1 + z * z / of), min(1.0, (middle + half) / (1 + z * z / of)))
-    return f"{p:.0%} ({count}/{of}, {low:.0%}–{high:.0%})"
+    found = clustered_share([(one, all_) for one, all_ in clusters])
+    return f"{found.share:.0%} ({successes}/{of}, {found.low:.0%}–{found.high:.0%})"
 
 
 def lines_of(path: Path) -> list[str]:

@@ -110,7 +110,7 @@ def answer(prompt: str) -> str:
     if "kind_of_text" in prompt:
         pairs = [{"kind_of_text": GENRES[genre], "readers": READERS[genre]} for genre in GENRES]
         return json.dumps({"texts": pairs}, separators=(",", ":"))
-    genre = next(name for name, said in GENRES.items() if f"What it is: {said}" in prompt)
+    genre = next(name for name, said in GENRES.items() if f"to write {said.rstrip(' .')}" in prompt)
     return note.rewritten(genre)
 
 

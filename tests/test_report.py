@@ -261,7 +261,7 @@ def test_prompts_are_shown_word_for_word_or_not_at_all(run: Path) -> None:
     wording = folded[f"Prompt {name}"]
     assert wording.kind == "code"
     assert "{document}" in wording.text
-    assert "What it is: {genre}" in wording.text
+    assert "to write {genre}" in wording.text
     del source.record["prompt_texts"]
     folded = {block.summary: block.blocks[0] for block in recipe([source]).blocks if block.kind == "folded"}
     assert folded[f"Prompt {name}"] == wording, "a run that keeps no wording is shown what is shipped"

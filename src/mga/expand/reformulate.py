@@ -29,15 +29,21 @@ async def reformulate(document: Document, pair: Pair, ask: Ask, recipe: Recipe, 
 def rewrite_request(document: Document, pair: Pair, recipe: Recipe, limits: Limits) -> Request:
     """The request for one pair. Its seed depends on the document and the pair, not on the order of work."""
     config = recipe.config
-    values = {"genre": pair.genre, "audience": pair.audience, "language": language_line(document.text, config)}
     return Request(
-        prompt=recipe.rewrite_prompt.render(document.text, values),
+        prompt=rewrite_prompt(document.text, pair, recipe),
         max_tokens=limits.reply(document.n_tokens),
         seed=derived_seed(config.seed, document.key, "reformulate", pair.genre, pair.audience),
         purpose="reformulate",
         affinity=document.key,
         sampling=config.rewriting.sampling.wire(),
     )
+
+
+def rewrite_prompt(document: str, pair: Pair, recipe: Recipe) -> str:
+    """The whole prompt for one pair; its sides stand within sentences, so a full stop of theirs goes."""
+    values = {"genre": pair.genre.rstrip(" ."), "audience": pair.audience.rstrip(" .")}
+    values["language"] = language_line(document, recipe.config)
+    return recipe.rewrite_prompt.render(document, values)
 
 
 def language_line(document: str, config: ExpandConfig) -> str:

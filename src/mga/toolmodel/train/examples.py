@@ -31,7 +31,7 @@ from mga.data.store import Place, exists, read_json, write_atomically
 from mga.errors import InputError
 from mga.expand.pairs import pairs_reply, pairs_request
 from mga.expand.recipe import Recipe
-from mga.expand.reformulate import language_line
+from mga.expand.reformulate import rewrite_prompt
 from mga.packing.held_out import id_hash
 from mga.packing.tokenizer import Tokenizer
 from mga.records import Document, Pair, content_id
@@ -199,7 +199,7 @@ def _of_texts(
         if why := _verdict(row, settings):
             fates[why] += 1
             continue
-        prompt = _rewrite_prompt(row, recipes[row["run"]])
+        prompt = rewrite_prompt(row["raw_text"], Pair(row["genre"], row["audience"]), recipes[row["run"]])
         yield _example(row, prompt, row["text"], row["genre"], row["audience"], row["score"])
 
 
@@ -231,12 +231,6 @@ def _plain(recipe: Recipe) -> Recipe:
     """The recipe that asks for all pairs at once, without directions: what a tool model is asked."""
     pairing = recipe.config.pairing.model_copy(update={"recipe": "together", "seeds": False, "given": None})
     return Recipe(recipe.config.model_copy(update={"pairing": pairing}), recipe.count_tokens)
-
-
-def _rewrite_prompt(row: Row, recipe: Recipe) -> str:
-    language = language_line(row["raw_text"], recipe.config)
-    values = {"genre": row["genre"], "audience": row["audience"], "language": language}
-    return recipe.rewrite_prompt.render(row["raw_text"], values)
 
 
 def _example(row: Row, prompt: str, reply: str, genre: str | None, audience: str | None, score: int | None) -> Row:
