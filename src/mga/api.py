@@ -1,10 +1,10 @@
 """What a notebook or a pipeline calls: the functions behind the command line, typed.
 
-    import mga
+    from mga import api
 
-    run = mga.expand("corpus/*.parquet", out="run", engine="http://host:8000/v1#model", pairs=5)
+    run = api.expand("corpus/*.parquet", out="run", engine="http://host:8000/v1#model", pairs=5)
     run.table()                                         # kept texts, an Arrow table
-    mga.preview([{"text": "…"}], n=1, engine="scripted:")     # a few documents, nothing left on the disk
+    api.preview([{"text": "…"}], n=1, engine="scripted:")     # a few documents, nothing left on the disk
 
 Other keywords are settings of `mga expand`, its sections as dicts: `cleaning={"min_words": 9}`. What users can mend
 is raised as `mga.errors.InputError`; after a `StopError` the run can be continued. Nothing is printed unless
