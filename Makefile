@@ -27,6 +27,7 @@ help:
 	@echo "make test-slurm   runs on a real Slurm cluster of this one host (as root; installs slurm-wlm and munge by apt)"
 	@echo "make chaos        200 runs through faults of all kinds, each compared with an undisturbed one (ROUNDS=200, SEED=0)"
 	@echo "make replies      every odd form of reply through mga expand: kept, dropped, failed (ARGS='--server FILE.py')"
+	@echo "make chaos-commands kill -9 of decontaminate, budget pack, tool examples, report, losses; compared byte for byte (MOMENTS=10)"
 	@echo "make test-readers packed data opened by datatrove's and megatron-core's own readers (.venv-readers, with torch)"
 	@echo "make bench-client CPU per request, against the barest client (ARGS=--peers: and against other tools)"
 	@echo "make bench-engine the embedded engine against llama.cpp alone, and against xllamacpp's defaults"
@@ -130,6 +131,10 @@ chaos: install
 
 replies: install
 	$(BIN)/python tests/replies.py $(ARGS)
+
+MOMENTS ?= 10
+chaos-commands: .venv-torch/.installed
+	$(TORCH)/python tests/chaos/commands.py --moments $(MOMENTS) --seed $(SEED)
 
 test-readers: install .venv-readers/.installed
 	MGA_TEST_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/pytest -m readers

@@ -610,7 +610,10 @@ def test_a_full_disk_stops_it_with_a_sentence_and_no_half_file(tmp_path: Path, n
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     command = [*VERB, str(tmp_path / "out"), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=small_files_alone)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # it would be cut off, and stay beside the sources
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=environment, preexec_fn=small_files_alone
+    )
     assert done.returncode == 1
     assert "StopError: Cannot write" in done.stderr.splitlines()[-1]
     assert "File too large. Make room or rights, then run again." in done.stderr.splitlines()[-1]

@@ -71,6 +71,8 @@ class Folder:
         engine = f"scripted:?latency={latency}&flaws=0.2&faults=0.05&log={self.log}"
         self.deleted_journals.mkdir(exist_ok=True)
         environment = os.environ | {"DIE_AT": die_at, "KEEP_JOURNALS": str(self.deleted_journals)}
+        if "preexec_fn" in how:  # where files have a limit, Python would leave cut-off bytecode beside its sources
+            environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
         command = [
             sys.executable,
             str(Path(__file__).with_name("dying.py")),

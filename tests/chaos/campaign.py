@@ -94,6 +94,8 @@ class Round:
         command += ["--config", str(self.place / "settings.toml"), "--engine", self.engine, "--quiet", *more]
         environment = os.environ | self.store.environment | {"LEASE_S": str(LEASE_S), "SKEW_S": str(skew_s)}
         environment |= {"XDG_CACHE_HOME": str(self.place / "cache")}
+        if "preexec_fn" in how:  # where files have a limit, Python would leave cut-off bytecode beside its sources
+            environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
         log = (self.place / "said.log").open("ab")
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True, **how)
         self.processes.append(process)
