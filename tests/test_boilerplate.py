@@ -289,7 +289,7 @@ def test_strange_rows_are_no_obstacle(tmp_path: Path) -> None:
     [
         (["--text-key", "body"], "has no column 'body'; it has: id, text"),
         (["--original-key", "nothing"], "has a column 'nothing'.*--original-key"),
-        (["--originals", "{corpus}", "--original-key", "nothing"], "has a column 'nothing'.*--original-key"),
+        (["--originals", "{corpus}", "--original-key", "nothing"], "has no column 'nothing'.*--original-key"),
     ],
 )
 def test_columns_that_are_not_there_are_named(

@@ -143,7 +143,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         ((empty, docs, "--out", tmp_path / "x"), "config.json"),
         ((tmp_path / "none", docs, "--out", tmp_path / "x"), "no model"),
         ((docs, docs, "--out", tmp_path / "x"), ".gguf"),
-        ((tiny_folder(), docs, "--out", out, "--context", 50), "made otherwise: context (256 → 50)"),
+        ((tiny_folder(), docs, "--out", out, "--context", 50), "made otherwise: settings.context (256 → 50)"),
         ((tiny_folder(), docs, "--out", tmp_path / "y", "--context", 5000), "at most 256"),
         ((tiny_folder(), docs, "--out", tmp_path / "z", "--overlap", 256), "less than the context"),
         ((tiny_folder(), docs, "--out", tmp_path / "v", "--by", "source"), "no column 'source'"),

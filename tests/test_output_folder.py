@@ -45,7 +45,10 @@ def test_other_settings_are_named_with_both_values(tmp_path: Path) -> None:
         pass
     other = {"settings": {"context": 128, "sizes": [1, 2], "model": {"name": "b"}}}
     with (
-        pytest.raises(InputError, match=r"was made otherwise: context \(256 → 128\); model.name \(a → b\)\. Use"),
+        pytest.raises(
+            InputError,
+            match=r"was made otherwise: settings\.context \(256 → 128\); settings\.model\.name \(a → b\)\. Use",
+        ),
         open_output(tmp_path, LOSSES, other),
     ):
         pass

@@ -100,7 +100,7 @@ def check_columns(
     for option, column in needed.items():
         if column not in found.columns:
             raise InputError(
-                f"{where} {_has(files)} no column {column!r}{_instead(column, found.columns)} with {option}."
+                f"{where} {_has(files)} no column {column!r}; {_instead(column, found.columns, files)} {option}."
             )
         if lacking := found.lacking.get(column):
             raise InputError(
@@ -190,14 +190,14 @@ def check_kind(given: str | Path, *kinds: "FolderKind") -> None:
     raise InputError(f"{said}; name one that {wanted.command} has written.")
 
 
-def _instead(column: str, present: Mapping[str, Collection[str]]) -> str:
+def _instead(column: str, present: Mapping[str, Collection[str]], files: Sequence["InputFile"]) -> str:
     """What there is in place of a column, the nearest first."""
     near = difflib.get_close_matches(column, present, n=1) or [
         name for name in present if column in name or name in column
     ]
-    meant = f"; did you mean {near[0]!r}? The" if near else "; the"
-    shown = ", ".join(list(present)[:SHOWN]) + (", …" if len(present) > SHOWN else "")
-    return f"{meant} columns are: {shown}. Choose"
+    has = "it has" if len(files) == 1 else "they have"
+    meant = f"did you mean {near[0]!r}? {has.capitalize()}" if near else has
+    return f"{meant}: {', '.join(list(present)[:SHOWN])}{', …' if len(present) > SHOWN else ''}. Choose with"
 
 
 def _where(files: Sequence["InputFile"]) -> str:

@@ -14,6 +14,9 @@ from mga.interrupts import STOPPED
 
 LOGS = "log_file"
 """The one argument that may name a pipe or a device: a log goes wherever lines go."""
+PATHS = {"--out", "--config", "--against", "--originals", "--docs", "--data", "--own", "--calibration", "--history"}
+PATHS |= {"--real-samples", "--synt-samples", "--measured", "--metrics-file", "--log-file"}
+"""Options that name files or folders: an empty one is no value."""
 _NO_FILE = (stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR, stat.S_ISBLK)
 
 
@@ -40,11 +43,13 @@ class Command(TyperCommand):
     """A command whose arguments are looked at before it begins."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Read the arguments. Raises InputError for an empty one, which as a path would name the current folder."""
+        """Read the arguments. Raises InputError for an empty one that names a file or folder: it would stand for the
+        current folder."""
         for before, given in zip(["", *args], args, strict=False):
             if not given or (given.startswith("--") and given.find("=") == len(given) - 1):
                 name = given[:-1] or (before if before.startswith("-") else "An argument")
-                raise InputError(f"{name} is empty; give it a value, or leave it out.")
+                if not name.startswith("-") or name in PATHS:
+                    raise InputError(f"{name} is empty; give it a value, or leave it out.")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]

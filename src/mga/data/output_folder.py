@@ -223,7 +223,7 @@ def _is_same(
     changed = differences({name: old.get(name) for name in identity}, identity)
     wrong = [one for one in changed if one.partition(" (")[0] not in may_change]
     if wrong and not may_replace(old):
-        said = "; ".join(one.removeprefix("settings.") for one in wrong)
+        said = "; ".join(wrong)
         raise InputError(
             f"{path} was made otherwise: {said}. Use the settings it was begun with, or choose another --out."
         )
