@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
             return NOT_FOUND
         if b"<rewrite>" in body:
             return VERDICT
-        if b"Its keys are" in body:
+        if b"genre_1" in body:
             return PAIRS
         return next(self._rewrites)
 

@@ -54,10 +54,22 @@ def _changed(mode: Mode, asked: dict[str, Any], given: dict[str, Any]) -> Any:
     if "<document>" not in prompt:
         purpose = "start"
     else:
-        purpose = "judge" if "<rewrite>\n" in prompt else "pairs" if "Its keys are" in prompt else "rewrite"
+        purpose = "judge" if "<rewrite>\n" in prompt else "pairs" if "genre_1" in prompt else "rewrite"
+    if purpose == "pairs":
+        given["choices"][0]["message" if "messages" in asked else "text"] = _with_the_papers_keys(given, asked)
     if purpose == "start" and not mode.from_start:
         return None
     return mode.change(given, purpose)
+
+
+def _with_the_papers_keys(given: dict[str, Any], asked: dict[str, Any]) -> Any:
+    """The pairs under the keys of the paper, genre_1, audience_1, …: the forms below are made of these."""
+    chat = "messages" in asked
+    found = json.loads(message(given)["content"] if chat else given["choices"][0]["text"])
+    texts = found.get("texts", [found])
+    flat = {f"genre_{i}": one["kind_of_text"] for i, one in enumerate(texts, 1)}
+    flat |= {f"audience_{i}": one["readers"] for i, one in enumerate(texts, 1)}
+    return {**message(given), "content": json.dumps(flat)} if chat else json.dumps(flat)
 
 
 def message(answer: dict[str, Any]) -> dict[str, Any]:

@@ -263,7 +263,7 @@ async def truncated(request: web.Request, _server: ChatServer) -> web.StreamResp
 def _purpose(prompt: str) -> Purpose:
     if "<rewrite>\n" in prompt:
         return "judge"
-    return "pairs" if "Its keys are" in prompt else "reformulate"
+    return "pairs" if "genre_1" in prompt else "reformulate"
 
 
 def _logprob(token: str, alternatives: Mapping[str, float]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The prompts of the job: for each document one for pairs, then five rewrites, then five verdicts.
 
-The answering server knows them apart by `Its keys are` and `<rewrite>`.
+The answering server knows them apart by `genre_1` and `<rewrite>`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ TASK = " ".join(["Rewrite it for these readers."] * 20)
 
 
 def pairs_prompt(text: str) -> str:
-    return f"<document>\n{text}\n</document>\nIts keys are {TASK}"
+    return f"<document>\n{text}\n</document>\ngenre_1 {TASK}"
 
 
 def rewrite_prompt(text: str, number: int) -> str:

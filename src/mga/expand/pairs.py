@@ -23,6 +23,8 @@ AUDIENCE_LENGTH = 300
 USED_LENGTH = 60  # so much of a used pair is shown
 MOST_AT_ONCE = 5
 GENRE_KEY, AUDIENCE_KEY = "kind_of_text", "readers"  # what small models understand; the paper's keys are read as well
+_PAPER = {GENRE_KEY: "genre_1, genre_2 and so on", AUDIENCE_KEY: "audience_1, audience_2 and so on"}
+"""Tool models, and servers that tell requests apart by the paper's keys, know them by these."""
 GENRE_LINKS, AUDIENCE_LINKS = ", | about | that | with ", ", | and | who "
 _SPECIAL = regex.compile(r"[.^$*+?()\[\]{}|\\]")
 _KEY = regex.compile(
@@ -133,9 +135,10 @@ def pair_schema(count: int, seeds: Sequence[Pair] = ()) -> dict[str, Any]:
 def _pair_object(seed: Pair | None = None) -> dict[str, Any]:
     if seed is None:
         lengths = {GENRE_KEY: GENRE_LENGTH, AUDIENCE_KEY: AUDIENCE_LENGTH}
-        return _object({key: {"type": "string", "minLength": 8, "maxLength": most} for key, most in lengths.items()})
+        sides = {key: {"type": "string", "minLength": 8, "maxLength": most} for key, most in lengths.items()}
+        return _object({key: {**side, "description": _PAPER[key]} for key, side in sides.items()})
     patterns = {GENRE_KEY: _developed(seed.genre, GENRE_LINKS), AUDIENCE_KEY: _developed(seed.audience, AUDIENCE_LINKS)}
-    return _object({key: {"type": "string", "pattern": pattern} for key, pattern in patterns.items()})
+    return _object({key: {"type": "string", "pattern": p, "description": _PAPER[key]} for key, p in patterns.items()})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
