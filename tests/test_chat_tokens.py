@@ -38,6 +38,19 @@ THOUGHT = "Okay, the user wants a rewrite. I should plan it.\n\nFirst the boats 
         f"<unused94>thought\n{THOUGHT}<unused95>{TEXT}",
         f"<|inner_prefix|>{THOUGHT}<|inner_suffix|>{TEXT}",
         f"<|think|>{THOUGHT}<|end|><|begin|>assistant<|content|>{TEXT}",
+        f"<|think|>{THOUGHT}<|/think|>{TEXT}",
+        f"<|thinking|>{THOUGHT}<|/thinking|>{TEXT}",
+        f"<|startthink|>{THOUGHT}<|endthink|>{TEXT}",
+        # opened in one spelling and closed in another, closed by itself, behind what is not seen, other names
+        f"<think>{THOUGHT}<|/think|>{TEXT}",
+        f"<think/>{TEXT}",
+        f"<think />\n\n{TEXT}",
+        f"\ufeff<think>{THOUGHT}</think>{TEXT}",
+        f"\n\u200b\n<think>{THOUGHT}</think>{TEXT}",
+        *(
+            f"<{tag}>{THOUGHT}</{tag}>{TEXT}"
+            for tag in ("antThinking", "reasoning_content", "thought_process", "planning", "internal_reasoning")
+        ),
         # harmony, with all, some or none of its tokens left
         f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{TEXT}",
         f"<|start|>assistant<|channel|>analysis<|message|>{THOUGHT}<|end|>"
@@ -90,6 +103,7 @@ LEAKED = [
     *("[EOS]", "[EOT]", "<|im_user|>user<|im_middle|>", "<seed:eos>", "<seed:bos>user\n", "[e~[", "[e~[\n]~b]user\n"),
     *("<|start_of_role|>user<|end_of_role|>", "<SPECIAL_12>", "<extra_id_1>User\n", "<SPECIAL_11>User\n"),
     *("[|endofturn|]", "<|end_of_turn|>", "<|stop|>", "<role>HUMAN</role>", "<|message_sep|>", "<|eos|>"),
+    *(" [end of text]", "<endoftext>", "<im_end>", "<end_of_text>", "<eot>", "\n</assistant>", "<pad><pad>"),
     *("<|IM_END|>", "\n\n### Instruction:\n", "\n### Human: ", "\n### Assistant: "),
 ]
 
@@ -99,6 +113,15 @@ LEAKED = [
 def test_a_reply_ends_at_the_first_token_that_ends_a_turn(token: str, more: str) -> None:
     said = f"{TEXT}{token}{more}"
     assert said[: end_of_turn(said)].strip() == TEXT
+
+
+@pytest.mark.parametrize(
+    "token", ["<|im_end|", "<|im_end", "<|eot_id|", "<end_of_turn", "</s", "<｜end▁of▁sentence", "[/INST]", "<s>\n"]
+)
+def test_a_reply_ends_at_the_half_of_a_token_that_a_stop_string_has_left(token: str) -> None:
+    assert end_of_turn(TEXT + token) == len(TEXT)
+    said = f"{TEXT} Where a < b, {token.strip()} stands, and c > d"
+    assert end_of_turn(said) == len(said)
 
 
 @pytest.mark.parametrize("token", ["<|never_seen_before|>", "<｜neues▁Zeichen｜>", "[|another|]"])
@@ -120,6 +143,9 @@ def test_a_token_of_no_known_family_ends_a_reply_too(token: str) -> None:
         "Thinking is hard work. [1] Analysis of the tides [2] followed: x < y > z.",
         "analysis of the tides began in 1874, and in the final year it ended.",
         "Nurse: I think so. [She laughs.]\n\nUser: And then?\nAssistant: Then nothing.",
+        "In F#, it ends with f <|g",
+        "A page ends with <b",
+        "<details><summary>More</summary>Nine nights.</details> She reads on.",
         "BERT reads [CLS] first and [SEP] between sentences.",
         "Here is my thought on the process: it takes nine nights.",
         "# Results\n\n### Human factors\n\nThey matter.",

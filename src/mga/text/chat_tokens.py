@@ -27,6 +27,16 @@ class Family:
     other: tuple[str, ...] = ()
 
 
+_THOUGHT = (
+    r"(?:deep_?think|think(?:ing)?|ant_?thinking|thoughts?|thought_process|reason(?:ing)?(?:_content)?|reflection|"
+    r"scratchpad|analysis|planning|chain_of_thought|cot|inner_monologue|internal_(?:thoughts?|reasoning))"
+)
+# Models open in one spelling and close in another; a tag that closes itself is an empty thought.
+_THOUGHT_ENDS = (
+    rf"</(?:\w+[_:])?{_THOUGHT}\s*>|<(?:\w+[_:])?{_THOUGHT}\s*/>|"
+    rf"<[|｜](?:/|end[_▁]?(?:of[_▁])?){_THOUGHT}[|｜]>"
+)
+
 # ｜ and ▁ are the full-width bar and the low line of DeepSeek's tokens. Tokens of the form <|name|>, <｜name｜> and
 # [|name|] are broken by `as_data` whatever their name is; the table tells what they mean in a reply.
 FAMILIES = (
@@ -75,7 +85,7 @@ FAMILIES = (
         "phi-3 and 3.5, Zephyr, StableLM, Falcon, GLM, Solar",
         start=(r"<\|assistant\|>\n?", r"\[gMASK\]", r"<sop>", r"<\|(?:begin|content)\|>(?:assistant\b)?"),
         end=(r"<\|end\|>", r"<\|(?:user|system|observation|flush)\|>", r"<eop>", r"<eod>"),
-        think=((r"<\|think\|>", r"<\|end\|>(?:<\|begin\|>assistant)?<\|content\|>"),),
+        think=((r"<\|think\|>", rf"<\|end\|>(?:<\|begin\|>assistant)?<\|content\|>|{_THOUGHT_ENDS}"),),
         other=(r"<\|(?:begin|end)_of_box\|>", r"\[[s]?MASK\]"),
     ),
     Family(
@@ -148,18 +158,19 @@ FAMILIES = (
         "tags around thoughts: DeepSeek R1, QwQ, Qwen 3, GLM 4.1 to 5, MiniMax, Nemotron, ERNIE, Hunyuan, Granite 3.3, "
         "SmolLM3, MiMo, Marco-o1, LongCat, OpenThinker, Reflection, EXAONE Deep (<thought>); prompts that ask for them",
         think=(
-            (
-                r"<(?:\w+[_:])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|"
-                r"chain_of_thought|cot|inner_monologue|internal_thoughts?)(?:\s[^<>]{0,80})?>",
-                r"</(?:\w+[_:])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|"
-                r"chain_of_thought|cot|inner_monologue|internal_thoughts?)\s*>",
-            ),
-            (
-                r"<[|｜](?:start|begin)[_▁](?:of[_▁])?(?:think(?:ing)?|thought|reasoning)[|｜]>",
-                r"<[|｜]end[_▁](?:of[_▁])?(?:think(?:ing)?|thought|reasoning)[|｜]>",
-            ),
+            (rf"<(?:\w+[_:])?{_THOUGHT}(?:\s[^<>]{{0,80}})?(?<!/)>", _THOUGHT_ENDS),
+            (rf"<[|｜](?:(?:start|begin)[_▁]?(?:of[_▁])?)?{_THOUGHT}[|｜]>", _THOUGHT_ENDS),
         ),
         other=(r"</?tools?>", r"</?tool_\w+>"),
+    ),
+    Family(
+        "tokens as programs print them (llama.cpp: [end of text]), as tuned models misspell them, and padding",
+        end=(
+            r"\[end of text\]",
+            r"</?(?:im_end|endoftext|end_of_text|eot|eot_id|eom|eom_id|end_of_turn|endofturn)>",
+            r"</assistant>",
+            r"<pad>",
+        ),
     ),
     Family(
         "tokenizers of the older kind: SentencePiece, BERT, T5, GLM",
@@ -243,6 +254,7 @@ def _at_brackets(tokens: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
 
 # ── what of a reply is thought ───────────────────────────────────────────────────────────────────────────────────
 
+_UNSEEN = re.compile(r"\A\s*[\ufeff\u200b-\u200f\u2060][\s\ufeff\u200b-\u200f\u2060]*")
 _HEAD = re.compile(rf"\s*(?:(?:{_STARTS})\s*)+", _FLAGS)
 _OPENED = [(re.compile(rf"\s*(?:{open_})", _FLAGS), re.compile(close, _FLAGS)) for open_, close in _THINK]
 _OPEN = re.compile(_any_of([open_ for open_, _ in _THINK if not open_[0].isalpha()]), _FLAGS)
@@ -268,6 +280,7 @@ def without_thoughts(text: str) -> str:
     sentence or in quotation marks is text.
     """
     thought = False
+    text = _UNSEEN.sub("", text)
     if _HEAD_MAY_BE_THOUGHT.match(text) or "<|message|>" in text:
         text, thought = _final_channel(_without_start(text))
     while text:
@@ -337,6 +350,8 @@ def _final_channel(text: str) -> tuple[str, bool]:
 _CLOSED = "</s>"
 _IN_TEXT = ("<s>", "[/inst]")  # begin a turn, and are text or markup where they stand later
 _END = re.compile(_any_of([_ENDS, _STARTS, _OF_NO_FAMILY]), _FLAGS)
+_KNOWN_END = re.compile(_ENDS, _FLAGS)
+_CUT_TOKEN = re.compile(r"(<(?:[|｜]|/?(?=[a-z]))[\w▁]+)[|｜]?\s*\Z", _FLAGS)  # a stop string's half, at the end
 _END_IN_WORDS = re.compile(_any_of([end for family in FAMILIES for end in family.end if "#" in end]), _FLAGS)
 _MENTIONED_BEFORE, _MENTIONED_AFTER = re.compile(r"[\w,;(:]\s\Z"), re.compile(r"\s[^\W\d_A-Z]|[,;)]")
 _QUOTES = "`\"'“”‘’«»„"
@@ -354,9 +369,12 @@ def end_of_turn(text: str) -> int:
         token = match.group().strip().casefold()
         if _is_quoted(text, match) or _is_mentioned(text, match):
             continue
-        if token in _IN_TEXT or (token == _CLOSED and "<s>" in text[: match.start()].casefold()):
+        if (token in _IN_TEXT and text[match.end() :].strip()) or (token == _CLOSED and "<s>" in text[: match.start()].casefold()):
             continue
         return min(match.start(), end)
+    cut = _CUT_TOKEN.search(text, max(0, len(text) - 60))
+    if cut and any(_KNOWN_END.fullmatch(cut[1] + close) for close in ("|>", "｜>", ">")):
+        return min(cut.start(), end)
     return end
 
 
