@@ -369,7 +369,9 @@ def end_of_turn(text: str) -> int:
         token = match.group().strip().casefold()
         if _is_quoted(text, match) or _is_mentioned(text, match):
             continue
-        if (token in _IN_TEXT and text[match.end() :].strip()) or (token == _CLOSED and "<s>" in text[: match.start()].casefold()):
+        if token in _IN_TEXT and text[match.end() :].strip():
+            continue
+        if token == _CLOSED and "<s>" in text[: match.start()].casefold():
             continue
         return min(match.start(), end)
     cut = _CUT_TOKEN.search(text, max(0, len(text) - 60))
