@@ -31,12 +31,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def truncated(file: Path) -> str:
     os.truncate(file, file.stat().st_size // 2)
-    return f"{file} is truncated or damaged"
+    return f"{file} cannot be read (it is truncated or damaged)"
 
 
 def emptied(file: Path) -> str:
     os.truncate(file, 0)
-    return f"{file} is truncated or damaged"
+    return f"{file} cannot be read (it is truncated or damaged)"
 
 
 def missing(file: Path) -> str:

@@ -27,6 +27,8 @@ def check_published(folder: Place) -> None:
             checked = pool.map(lambda path: list(faults(folder, int(path.stem), read_json(path))), shards)
             _refuse([fault for found in checked for fault in found])
         return
+    if not shards:
+        return
     present = {status: {path.name for path in listed(folder / status, "*.parquet")} for status in STATUSES}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         published = dict(zip((path.stem for path in shards), pool.map(read_json, shards), strict=True))
@@ -56,7 +58,7 @@ def faults(folder: Path, number: int, shard: Mapping[str, Any]) -> Iterator[str]
             except FileNotFoundError:
                 yield f"{file} is missing"
             except (OSError, pa.ArrowException):
-                yield f"{file} is truncated or damaged"
+                yield f"{file} cannot be read (it is truncated or damaged)"
             else:
                 if rows != expected:
                     yield f"{file} holds {rows:,} rows instead of {expected:,}"
