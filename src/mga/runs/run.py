@@ -125,9 +125,10 @@ class Run:
                 }
             )
 
+        is_new = False
         while (found := self._found()) is None or found["run"] != self.id or claims.is_run_taken():
             if found is None:
-                create(self.folder / "run.json", record())
+                is_new = create(self.folder / "run.json", record())
             elif found["run"] == self.id or not claims.take_run():
                 time.sleep(LOOK_AGAIN_S)
             else:
@@ -136,7 +137,8 @@ class Run:
                     create(self.folder / "run.json", record())
                 finally:
                     claims.give_run_back()
-        check_published(self.folder)
+        if not is_new:
+            check_published(self.folder)
         self.rows = found["rows_of_files"]
         self.cut = Cut(sum(self.rows), config.shard_size)
         self._clear_up()
