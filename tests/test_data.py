@@ -66,7 +66,7 @@ IDS = [
     (7.0, "7"),
     (-0.0, "0"),
     (1.5, "1.5"),
-    (2.0**70, str(2**70)),
+    (2.0**70, None),
     (Decimal("7.00"), "7"),
     (Decimal("700"), "700"),
     (Decimal("1E+3"), "1000"),
@@ -84,6 +84,11 @@ IDS = [
     (float("nan"), None),
     (float("inf"), None),
     (Decimal("NaN"), None),
+    (2.0**53 - 1, "9007199254740991"),
+    (-(2.0**53) + 1, "-9007199254740991"),
+    (2.0**53, None),
+    (-(2.0**53), None),
+    (2**53 + 1, "9007199254740993"),
     (True, None),
     ([1], None),
     ({"a": 1}, None),
@@ -104,6 +109,13 @@ def test_columns_of_ids_have_one_form(kind: pa.DataType) -> None:
     for column in (numbers, numbers.dictionary_encode(), pa.concat_arrays([numbers, numbers]).slice(4)):
         assert ids_of(column).to_pylist() == ["1", "12", None, "1"]
         assert ids_of(column).type == pa.large_string()
+
+
+@pytest.mark.parametrize(("kind", "exact"), [(pa.float32(), 2**24 - 1), (pa.float64(), 2**53 - 1)])
+def test_floats_that_stand_for_several_integers_name_none(kind: pa.DataType, exact: int) -> None:
+    column = pa.array([float(exact), float(exact + 1), -float(exact + 1)]).cast(kind)
+    for values in (column, column.dictionary_encode()):
+        assert ids_of(values).to_pylist() == [str(exact), None, None]
 
 
 @pytest.mark.parametrize("column", [pa.array([True]), pa.array([[1]]), pa.array([1], pa.timestamp("ns"))])

@@ -14,11 +14,11 @@ def status(run: RunFolder) -> None:
     from rich.console import Console
 
     from mga.checks import check_kind
-    from mga.data.output_folder import RUN
+    from mga.data.output_folder import RUN, STAGE
     from mga.runs.run import Run
     from mga.runs.show import status as status_of
 
-    check_kind(run, RUN)
+    check_kind(run, RUN, STAGE)
     Console().print(status_of(Run(run)))
 
 

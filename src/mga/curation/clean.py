@@ -28,6 +28,7 @@ from mga.config import CleaningRules, load_config
 from mga.curation.stage import Counts, Stage
 from mga.data.corpus_files import Batch, Corpus
 from mga.data.documents import InputFile, fingerprint
+from mga.data.first_version import row_batches
 from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, write_rows
 from mga.data.published import check_published
 from mga.data.store import read_json, write_json
@@ -252,7 +253,8 @@ class _Work:
 
 def _read(path: Path) -> list[Row]:
     try:
-        return list(pq.read_table(path).to_pylist())
+        with path.open("rb") as stream:
+            return [row for batch in row_batches(pq.ParquetFile(stream), ROWS_AT_ONCE) for row in batch.to_pylist()]
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}. Restore it.") from error
 

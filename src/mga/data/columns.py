@@ -3,13 +3,16 @@
 A column whose own name has dots comes before a nested one of that path.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+
+_FIRST_SHARED = 2.0**53
+"""The least float that stands for more than one integer (IEEE 754 binary64)."""
+_FIRST_SHARED_OF = {pa.float32(): 2.0**24, pa.float16(): 2.0**11}
 
 ABSENT = object()
 """What `value_at` finds where there is no such column; null is None."""
@@ -95,7 +98,8 @@ def paths_of(fields: pa.Schema | pa.StructType) -> Iterator[tuple[str, pa.DataTy
 def id_of(value: object) -> str | None:
     """An id as a string, the same for the same id in any type: 7, 7.0 and Decimal("7.00") are "7".
 
-    None for what names nothing: null, "", NaN, infinity, true and false, lists and structures.
+    None for what names nothing: null, "", NaN, infinity, true and false, lists and structures. And for floats from 2⁵³
+    on: each of them stands for several integers, so that rows of different ids would share one.
     """
     if isinstance(value, str):
         return value or None
@@ -104,7 +108,7 @@ def id_of(value: object) -> str | None:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        if not math.isfinite(value):
+        if not abs(value) < _FIRST_SHARED:  # NaN too
             return None
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, Decimal):
@@ -120,7 +124,8 @@ def id_of(value: object) -> str | None:
 
 
 def ids_of(values: pa.Array) -> pa.Array:
-    """The ids of a column as large strings, each as `id_of` has it; null for what is no id."""
+    """The ids of a column as large strings, each as `id_of` has it; null for what is no id. Shorter floats stand for
+    several integers from 2²⁴ (float32) and 2¹¹ (float16) on."""
     kind = values.type
     if pa.types.is_dictionary(kind):
         coded = ids_of(values.dictionary)
@@ -129,7 +134,10 @@ def ids_of(values: pa.Array) -> pa.Array:
         return values.cast(pa.large_string())
     if not can_hold_ids(kind):
         return pa.nulls(len(values), pa.large_string())
-    return pa.array(map(id_of, values.to_pylist()), pa.large_string())
+    given = values.to_pylist()
+    if first_shared := _FIRST_SHARED_OF.get(kind):
+        given = [None if value is None or abs(value) >= first_shared else value for value in given]
+    return pa.array(map(id_of, given), pa.large_string())
 
 
 def can_hold_ids(kind: pa.DataType) -> bool:

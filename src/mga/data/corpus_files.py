@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from mga.data.columns import ABSENT, array_at, field_at, id_of, ids_of, is_text, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, find_files, fingerprint
+from mga.data.first_version import todays_rows
 from mga.data.published import check_published
 from mga.data.rows import DAMAGE, Fault, ParquetRows, json_rows, kind_of, not_text, not_utf8, parsed, text_fault
 from mga.data.schema import columns_in, unreadable
@@ -209,7 +210,9 @@ def _parquet(stream: Any, file: InputFile, columns: Sequence[str] | None, text_k
             raise InputError(f"Column {name!r} of {file.name} holds {column.type}, not text.{advice}")
     first = 0
     for rows in parquet.batches(None if columns is None else [*paths.values()]):
-        if columns is not None:
+        if columns is None:
+            rows = todays_rows(rows)
+        else:
             rows = pa.RecordBatch.from_pydict({name: array_at(rows, path) for name, path in paths.items()})
         yield _checked(Batch(first, rows), text_key) if text_key in paths else Batch(first, rows)
         first += rows.num_rows
@@ -291,4 +294,4 @@ def _array(values: list[Any], is_text_column: bool) -> pa.Array:
 def _as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return id_of(value) or orjson.dumps(value).decode()
+    return id_of(value) or (None if isinstance(value, float) else orjson.dumps(value).decode())

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mga.data.first_version import row_batches
 from mga.data.store import Place, delete, write_atomically
 from mga.records import Outcome
 
@@ -80,5 +81,5 @@ def read_rows(folder: Place, columns: Sequence[str] | None = None) -> Iterable[d
     """All rows of a folder of a run in order, a batch in memory at a time."""
     for file in shard_files(folder):
         with file.open("rb") as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(1024, columns=columns):
+            for batch in row_batches(pq.ParquetFile(stream), 1024, columns):
                 yield from batch.to_pylist()

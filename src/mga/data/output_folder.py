@@ -22,6 +22,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from mga.config import differences
+from mga.data.first_version import read_record
 from mga.data.store import Place, listed, read_json, write_json
 from mga.errors import InputError, StopError
 
@@ -188,7 +189,7 @@ def _existing(path: Path, kind: FolderKind) -> dict[str, Any] | None:
     """The record of a folder of this kind that was begun, None of an empty one. Raises InputError for anything else."""
     file = path / kind.record
     if file.exists():
-        record = read_json(file)
+        record = read_record(file)
         if not isinstance(record, dict) or record.get("kind", kind.name) != kind.name:
             raise InputError(f"{file} is not of {kind.command}; choose another --out.")
         if (version := record.get("version", kind.version)) != kind.version:

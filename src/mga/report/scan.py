@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mga.data.columns import ABSENT, array_at, field_at, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, decompressed
+from mga.data.first_version import row_batches, todays_schema
 from mga.data.store import Place
 from mga.report.sample import Row, Sample
 from mga.report.source import Source
@@ -115,10 +116,10 @@ def _batches(file: Place, text_key: str) -> Iterator[pa.RecordBatch]:
     if file.name.endswith(PARQUET_ENDINGS):
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
-            schema = parquet.schema_arrow
+            schema = todays_schema(parquet.schema_arrow)
             paths = {"text" if name == text_key else name: resolved(schema, name) for name in wanted}
             paths = {name: path for name, path in paths.items() if field_at(schema, path)}
-            for batch in parquet.iter_batches(_AT_ONCE, columns=[*paths.values()]):
+            for batch in row_batches(parquet, _AT_ONCE, [*paths.values()]):
                 yield pa.RecordBatch.from_pydict({name: array_at(batch, path) for name, path in paths.items()})
         return
     with file.open("rb") as stream:

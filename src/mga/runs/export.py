@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mga.data.documents import PARQUET_ENDINGS
+from mga.data.first_version import row_batches, todays_schema
 from mga.data.outcomes import KEPT_SCHEMA, write_rows
 from mga.data.store import Place, exists, place, read, write_atomically
 from mga.errors import InputError
 from mga.runs.card import Record, export_card
-from mga.runs.rows import readable, row_files, stage_record
+from mga.runs.rows import AT_ONCE, readable, row_files, stage_record
 from mga.runs.run import Run
 
 _META = ("chunk_id", "docid", "meta_extra", "source", "split", "genre", "audience", "raw_text")
@@ -58,7 +59,8 @@ def export(run: Run, schema: str, out: Place, license_given: str | None = None) 
     rows = 0
     for file in files:
         with readable(file):
-            converted = [convert(row) for row in pq.read_table(io.BytesIO(read(file))).to_pylist()]
+            parquet = pq.ParquetFile(io.BytesIO(read(file)))
+            converted = [convert(row) for batch in row_batches(parquet, AT_ONCE) for row in batch.to_pylist()]
         write_rows(out / str(file)[len(str(kept)) + 1 :], converted, layout)
         rows += len(converted)
     write_atomically(out / "README.md", export_card(rows, schema, *_lineage(run.folder), license_given).encode())
@@ -101,7 +103,7 @@ def _check_written_by_a_run(file: Place) -> None:
     if not file.name.endswith(PARQUET_ENDINGS):
         raise InputError(f"{file} is JSON Lines, which no run writes: {advice}.")
     with readable(file), file.open("rb") as stream:
-        present = pq.read_schema(stream).names
+        present = todays_schema(pq.read_schema(stream)).names
     if missing := [name for name in KEPT_SCHEMA.names if name not in present]:
         raise InputError(f"{file} lacks the columns {', '.join(missing)}: {advice}.")
 

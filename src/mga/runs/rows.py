@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import zstandard
 
 from mga.data.documents import JSONL_ENDINGS, PARQUET_ENDINGS, decompressed
-from mga.data.store import Place, exists, listed, read_json
+from mga.data.first_version import read_record, row_batches
+from mga.data.store import Place, exists, listed
 from mga.errors import InputError
 
 AT_ONCE = 256
@@ -22,7 +23,7 @@ def stage_record(folder: Place) -> dict[str, Any] | None:
     path = folder / "stage.json"
     if not exists(path):
         return None
-    record = read_json(path)
+    record = read_record(path)
     if not isinstance(record, dict) or not {"command", "settings"} <= record.keys():
         raise InputError(f"{folder} holds a stage.json that is not of mga.")
     return record
@@ -32,7 +33,7 @@ def stage_counts(folder: Place, stage: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of all files, or of those that are done."""
     if "counts" in stage:
         return dict(stage["counts"])
-    parts = [read_json(path) for path in listed(folder / "parts", "*.json")]
+    parts = [read_record(path) for path in listed(folder / "parts", "*.json")]
     reasons = sum((Counter(part["reasons"]) for part in parts), Counter[str]())
     return {"reasons": reasons, **{name: sum(part[name] for part in parts) for name in ("rows", "kept")}}
 
@@ -49,7 +50,7 @@ def rows_in(folder: Place) -> Iterator[dict[str, Any]]:
         with readable(file):
             if file.name.endswith(PARQUET_ENDINGS):
                 with file.open("rb") as stream:
-                    for batch in pq.ParquetFile(stream).iter_batches(AT_ONCE):
+                    for batch in row_batches(pq.ParquetFile(stream), AT_ONCE):
                         yield from batch.to_pylist()
             else:
                 with file.open("rb") as stream:

@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 import orjson
 
 from mga.config import ExpandConfig, differences, load_settings
+from mga.data.first_version import read_record
 from mga.data.outcomes import DROPPED_SCHEMA, KEPT_SCHEMA, outcome_row, write_rows
 from mga.data.published import check_published
 from mga.data.store import (
@@ -251,7 +252,7 @@ class Run:
 
     def stats_of(self, shard: int) -> ShardStats:
         """The figures of a finished shard."""
-        return ShardStats.model_validate(read_json(self.folder / "shards" / f"{shard:05}.json"))
+        return ShardStats.model_validate(read_record(self.folder / "shards" / f"{shard:05}.json"))
 
     def publish(self, shard: int, worker: str, outcomes: Sequence[Outcome], stats: ShardStats) -> bool:
         """Write a shard's outcomes and figures; False when another worker has published it."""

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from mga.data.first_version import todays_record
 from mga.data.published import check_shards
 from mga.data.store import Place, read_json
 from mga.errors import InputError, MgaError
@@ -197,7 +198,7 @@ class Look:
             new = {path.name: path for path in self._files("shards") if path.name not in self._shards_seen}
             for name, shard in zip(new, readers.map(_content, new.values()), strict=True):
                 if shard is not None:
-                    figures = orjson.loads(shard)
+                    figures = todays_record(orjson.loads(shard))
                     check_shards(self._folder, [(int(name.removesuffix(".json")), figures)])
                     self._published.add(figures)
                     self._shards_seen.add(name)
@@ -239,7 +240,9 @@ def _content(path: Place) -> bytes | None:
 
 def _session(path: Place, content: bytes) -> SessionFile:
     try:
-        return SessionFile.model_validate_json(content)
+        return SessionFile.model_validate(todays_record(orjson.loads(content)))
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: {error}.") from None
     except ValidationError as error:
         raise InputError(f"{path} is damaged: {error.errors()[0]['msg']}.") from None
 
