@@ -287,7 +287,10 @@ MODES: dict[str, Mode] = {
     ),
     "content_number": Mode("content that is no text", said(lambda t: 7, "rewrite"), 0, GONE),
     "half_surrogate": Mode("half of a character", raw(lambda b: b.replace(b'"content":"', b'"content":"\\ud83d '))),
-    "control_characters": Mode("control characters in the text", said(lambda t: f"\x00\x1b[2J{t}", "rewrite")),
+    "control_characters": Mode(
+        "control characters and what a terminal obeys in the text",
+        said(lambda t: f"\x00\x1b[2J\x1b[1;31m{t}\x1b]0;a title\x07\x1b[0m", "rewrite"),
+    ),
     "choices_empty": Mode("no choices", whole(choices=[]), 0, GONE),
     "html": Mode("a page of HTML", instead(body("<html>Please log in</html>", "text/html")), 0, GONE),
     "error_200": Mode(

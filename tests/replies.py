@@ -36,6 +36,7 @@ WITHIN_S = 60.0
 SHORT_WAIT_S = 0.02
 MARKS = regex.compile(
     r"</?[\w:|｜▁]*(?:think|reason|thought)\w*>|<[|｜][^>]{1,40}[|｜]?>|\[/?(?:INST|THINK)\]|</?document|[\x00-\x08\x1b]"
+    r"|\[\d+(?:;\d+)*[mJHK]|\]0;"
 )
 DOCUMENT = (
     "The lighthouse at Corran Point was lit for the first time in October 1874. Its keeper, Agnes Bell, wound the "

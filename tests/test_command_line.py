@@ -561,6 +561,12 @@ def test_show_makes_control_characters_harmless(mga: Mga, tmp_path: Path) -> Non
         assert not set("\x1b\x07\u202e") & set(said.out)
 
 
+def test_an_output_folder_of_links_in_a_circle_is_refused(mga: Mga, tmp_path: Path) -> None:
+    given, circle = documents(tmp_path / "in.jsonl", 1), tmp_path / "circle"
+    circle.symlink_to(circle)
+    assert_refused(mga("expand", given, "--out", circle, "--engine", GOOD), "Cannot write in")
+
+
 def test_show_of_nothing_says_so(mga: Mga, tmp_path: Path) -> None:
     mga("expand", documents(tmp_path / "in.jsonl", 1), "--out", tmp_path / "run", "--engine", GOOD)
     said = mga("show", tmp_path / "run", "--dropped")

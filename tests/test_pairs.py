@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -102,6 +103,13 @@ def test_a_single_pair_needs_no_number() -> None:
 )
 def test_what_holds_no_pair_is_no_pair_and_no_error(reply: str) -> None:
     assert parse_pairs(reply) == []
+
+
+@pytest.mark.parametrize("opening", ['{"genre_1":', "{", '{"a":['])
+def test_a_reply_that_only_opens_brackets_is_read_at_once(opening: str) -> None:
+    began = time.monotonic()
+    assert parse_pairs(opening * 40_000) == []
+    assert time.monotonic() - began < 10  # minutes, when each bracket is tried
 
 
 @given(st.text(max_size=60) | st.text('{}[]":,genraudic_1 \\', max_size=60))

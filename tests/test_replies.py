@@ -1,6 +1,7 @@
 """Every form of reply of odd_servers.py, through the command: what is kept, dropped and failed, and that the page says
 so."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from test_command_line import Mga, assert_adds_up, rows, write_jsonl
 
 from mga.engines import client as client_module
 from mga.engines.servers import endpoint as endpoint_module
+from mga.engines.servers.wire import read_reply
+from mga.errors import TryAgainError
 
 mga = command_line.mga  # the fixture
 PAGE = Path(__file__).parent.parent / "docs" / "replies.md"
@@ -45,6 +48,12 @@ def test_what_becomes_of_a_form_of_reply(name: str, mga: Mga, tmp_path: Path) ->
         assert found["cuts"] == {mode.cut: PAIRS}
         assert all(row["stripped_suffix"] or row["stripped_prefix"] for row in kept)
     assert mode.says in said.err
+
+
+@pytest.mark.parametrize("choices", [None, math.nan, [], {"0": 1}, ["text"], 7])
+def test_choices_that_are_none_are_told_in_words(choices: object) -> None:
+    with pytest.raises(TryAgainError, match=r"holds no reply \(it lacks choices of the usual form\)$"):
+        read_reply({"choices": choices})
 
 
 def test_the_page_has_a_row_for_every_form() -> None:

@@ -35,14 +35,17 @@ def diversity(
     from mga.checks import open_checked
     from mga.curation.diversity.measures import measure
     from mga.curation.diversity.table import report
-    from mga.data.store import write_json
+    from mga.data.store import without_links, write_json
     from mga.embedders.choose import choose_embedder
     from mga.errors import InputError
 
     opened = open_checked(corpus, text_key, others={"--by": by})
     if out and out.is_dir():
         raise InputError(f"{out} is a folder; name a file with --out.")
-    if out and any(Path(file.url).resolve().parent in (out.resolve(), *out.resolve().parents) for file in opened.files):
+    if out and any(
+        without_links(Path(file.url)).parent in (without_links(out), *without_links(out).parents)
+        for file in opened.files
+    ):
         raise InputError(f"{out} lies among the files of the corpus and would be read as one; choose another --out.")
     chosen = choose_embedder(embedder) if embedder else None
     with Console(stderr=True).status("reading"):

@@ -28,7 +28,7 @@ from mga.data.corpus_files import Batch, Corpus, is_parquet
 from mga.data.documents import JSONL_ENDINGS, InputFile
 from mga.data.output_folder import STAGE, OutputFolder, open_output
 from mga.data.rows import Fault, parsed
-from mga.data.store import committed, read_json, write_json
+from mga.data.store import committed, read_json, without_links, write_json
 from mga.engine_uri import public_uri
 from mga.errors import InputError, StopError
 
@@ -91,10 +91,10 @@ class Stage:
 
     def _refuse_overlaps(self) -> None:
         """Raise InputError when writing would touch the corpus, or one file of it would be written over another."""
-        out = self.folder.resolve()
-        if any(_is_local(file) and Path(file.url).resolve().is_relative_to(out) for file in self.corpus.files):
+        out = without_links(self.folder)
+        if any(_is_local(file) and without_links(Path(file.url)).is_relative_to(out) for file in self.corpus.files):
             raise InputError(f"{self.folder} holds the corpus itself; choose another --out.")
-        if any(Path(given).is_dir() and out.is_relative_to(Path(given).resolve()) for given in self.corpus.given):
+        if any(Path(given).is_dir() and out.is_relative_to(without_links(Path(given))) for given in self.corpus.given):
             raise InputError(f"{self.folder} lies in the corpus itself; choose another --out.")
         written: dict[PurePosixPath, InputFile] = {}
         for file in self.corpus.files:

@@ -151,6 +151,12 @@ def sweep(folder: Path) -> None:
                 os.close(opened)
 
 
+def without_links(path: Path) -> Path:
+    """The absolute path that links lead to. Of links in a circle, which `Path.resolve` raises RuntimeError for, as far
+    as they go: whoever opens them gets an OSError that says so."""
+    return Path(os.path.realpath(path))
+
+
 def exists(path: Place) -> bool:
     """Whether there is a file under this name, which is small: a store is asked for it, the cheapest of questions."""
     if isinstance(path, Path):

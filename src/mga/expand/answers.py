@@ -2,7 +2,9 @@
 broken."""
 
 import json
+import re
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import json_repair
@@ -11,6 +13,7 @@ from mga.text.chat_tokens import end_of_turn
 
 _DECODER = json.JSONDecoder(strict=False)
 _DEEPEST = 50
+_DEEPEST_MENDED = 200  # brackets open at once: what only opens them would take minutes
 Object = dict[str, Any]
 
 
@@ -31,21 +34,30 @@ def readings(text: str) -> Iterator[list[Object]]:
 
 def _values(text: str) -> Iterator[object]:
     """The valid JSON objects of a text, one after the other."""
-    at = text.find("{")
-    while at >= 0:
+    at, too_deep = text.find("{"), 0
+    while at >= 0 and too_deep < _DEEPEST:
         try:
             value, at = _DECODER.raw_decode(text, at)
             yield value
-        except (ValueError, RecursionError):
+        except ValueError:
             at += 1
+        except RecursionError:
+            at, too_deep = at + 1, too_deep + 1
         at = text.find("{", at)
 
 
 def _mended(text: str) -> object:
+    if _depth(text) > _DEEPEST_MENDED:
+        return None
     try:
         return json_repair.loads(text)
-    except (RecursionError, ValueError):  # a model that only opens brackets
+    except (RecursionError, ValueError):
         return None
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once, at most."""
+    return max(accumulate(1 if bracket in "{[" else -1 for bracket in re.findall(r"[{}\[\]]", text)), default=0)
 
 
 def _objects(value: object, depth: int = 0) -> list[Object]:

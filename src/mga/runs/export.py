@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mga.data.documents import PARQUET_ENDINGS
 from mga.data.first_version import row_batches, todays_schema
 from mga.data.outcomes import KEPT_SCHEMA, write_rows
-from mga.data.store import Place, exists, place, read, write_atomically
+from mga.data.store import Place, exists, place, read, without_links, write_atomically
 from mga.errors import InputError
 from mga.runs.card import Record, export_card
 from mga.runs.rows import AT_ONCE, readable, row_files, stage_record
@@ -69,7 +69,7 @@ def export(run: Run, schema: str, out: Place, license_given: str | None = None) 
 
 def _lies_in(inner: Place, folder: Place) -> bool:
     if isinstance(inner, Path) and isinstance(folder, Path):
-        return inner.resolve().is_relative_to(folder.resolve())
+        return without_links(inner).is_relative_to(without_links(folder))
     return f"{inner}/".startswith(f"{str(folder).rstrip('/')}/")
 
 
@@ -94,7 +94,7 @@ def _lineage(folder: Place) -> tuple[list[Record], list[tuple[str, Record]]]:
 
 
 def _resolved(folder: Place) -> Place:
-    return folder.resolve() if isinstance(folder, Path) else folder
+    return without_links(folder) if isinstance(folder, Path) else folder
 
 
 def _check_written_by_a_run(file: Place) -> None:

@@ -71,6 +71,7 @@ _SAMPLING_REFUSED = re.compile(
 )
 _ABOUT_LENGTH = re.compile(r"too (?:large|long|high|many)|exceed|maximum|context (?:length|window)|at (?:most|least)")
 _CONTROL = [chr(code) for code in (*range(9), 11, 12, *range(14, 32), 127)]
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-Z^_])")  # ECMA-48
 _WITHOUT_CONTROL = dict.fromkeys(map(ord, _CONTROL))
 _EVENT = ("data:", "event:", "id:", "retry:", ":")
 _LONGEST_CONTEXT = 2**31 - 1
@@ -267,7 +268,7 @@ def read_reply(answer: Answer, features: Features = Features()) -> Reply:
         raise TryAgainError(f"the server's answer holds no reply (it lacks {_named(error)})") from error
     text = without_thoughts(said)
     if any(character in text for character in _CONTROL):
-        text = text.translate(_WITHOUT_CONTROL)
+        text = _TERMINAL.sub("", text).translate(_WITHOUT_CONTROL)
     reason = choice.get("finish_reason")
     finish = _finish(reason, text, features)
     if isinstance(message.get("refusal"), str) and message["refusal"] and not text:
@@ -344,7 +345,7 @@ def _text(content: object) -> str:
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
-        raise TypeError("a text as content")
+        raise KeyError("a text as content")
     parts = [part if isinstance(part, str) else part.get("text") for part in content if _is_text(part)]
     return "".join(part for part in parts if isinstance(part, str))
 
@@ -425,8 +426,9 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [item for item in _list(value) if isinstance(item, dict)]
 
 
-def _named(error: Exception) -> str:
-    return "choices" if isinstance(error, IndexError) else str(error).strip("'\"")
+def _named(error: Exception) -> object:
+    named = isinstance(error, KeyError) and isinstance(error.args[0], str)
+    return error.args[0] if named else "choices of the usual form"
 
 
 # ── what else a server says ──────────────────────────────────────────────────────────────────────────────────────

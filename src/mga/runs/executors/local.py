@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from mga.config import ExpandConfig
 from mga.data.documents import InputFile, find_files, fingerprint
 from mga.data.reading import Unchanged, count_rows
-from mga.data.store import Place
+from mga.data.store import Place, without_links
 from mga.engines.choose import choose_engine
 from mga.engines.client import Client
 from mga.engines.engine import Engine
@@ -173,7 +173,9 @@ async def open_clients(config: ExpandConfig, logs: Path, say: Callable[[str], No
 def _lies_in(file: InputFile, folder: Place) -> bool:
     """Whether an input file is one that the run itself has written: a run may lie inside its input folder."""
     if isinstance(folder, Path):
-        return isinstance(file.fs, LocalFileSystem) and Path(file.url).resolve().is_relative_to(folder.resolve())
+        return isinstance(file.fs, LocalFileSystem) and without_links(Path(file.url)).is_relative_to(
+            without_links(folder)
+        )
     return f"{file.url}/".startswith(f"{folder.path.rstrip('/')}/")
 
 
