@@ -196,7 +196,7 @@ def test_the_log_tells_what_happened_without_secrets_or_texts(
         options = ("--log-file", tmp_path / "log.jsonl", "--metrics-file", tmp_path / "run.prom")
         assert mga("expand", given, "--out", run, "--engine", engine, *options).code == 0
     told = logged(run)
-    assert [line["event"] for line in told[:2]] == ["work begun", "engine ready"]
+    assert [line["event"] for line in told[:3]] == ["tokens are estimated", "work begun", "engine ready"]
     assert told[-1]["event"] == "work done"
     assert all(datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0) and line["level"] for line in told)
     published = [line for line in told if line["event"] == "shard published"]
@@ -350,7 +350,8 @@ def test_a_wrong_clock_of_a_worker_is_seen_through(mga: Mga, tmp_path: Path) -> 
 
 def test_top_of_what_is_no_run(mga: Mga, tmp_path: Path) -> None:
     said = mga("top", tmp_path / "nowhere", "--once")
-    assert (said.code, said.last) == (2, f"mga: {tmp_path / 'nowhere'} holds no run (there is no run.json in it).")
+    sentence = "holds no run: there is no such folder; name one that mga expand has written."
+    assert (said.code, said.last) == (2, f"mga: {tmp_path / 'nowhere'} {sentence}")
 
 
 def test_a_session_without_work_leaves_no_file(mga: Mga, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that look into a run, or hand its texts over: `mga status`, `mga show`, `mga export`."""
+"""Commands that look into a run, or hand its texts over: `mga status`, `mga show`, `mga export`."""
 
 from typing import Annotated
 
