@@ -1,6 +1,7 @@
 """Plans: the simulated fleet, the size of a corpus from a sample, and the command against real runs."""
 
 import gzip
+import json
 import math
 import random
 import re
@@ -137,6 +138,27 @@ def write(folder: Path, rows: list[str], kind: str) -> list[str]:
         else:
             (folder / f"{i}.jsonl.gz").write_bytes(gzip.compress(jsonl(part)))
     return [str(folder)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("layout", ["lines", "array", "indented array"])
+def test_arrays_and_nested_texts_are_sized_like_lines(
+    layout: str, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = texts(3000)
+    rows = [{"meta": {"body": text}} for text in written]
+    lines = "\n".join(map(json.dumps, rows)) + "\n"
+    data = lines if layout == "lines" else json.dumps(rows, indent=1 if layout == "indented array" else None)
+    file = tmp_path / f"corpus.jsonl{'.gz' if packed else ''}"
+    file.write_bytes(gzip.compress(data.encode()) if packed else data.encode())
+    truth = sum(map(estimate_tokens, written))
+    whole = measure_corpus(find_files([str(file)]), "meta.body", longest=200)
+    assert (whole.rows.value, whole.documents.value) == (3000, 3000)
+    assert whole.tokens.value == pytest.approx(truth)
+    monkeypatch.setattr(corpus_size, "WHOLE_BYTES", 0)
+    sample = measure_corpus(find_files([str(file)]), "meta.body", longest=200)
+    assert sample.rows.value == pytest.approx(3000, rel=0.05)
+    assert sample.tokens.value == pytest.approx(truth, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "gz"])

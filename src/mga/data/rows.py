@@ -52,7 +52,7 @@ def json_rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Rows of JSON Lines, or of arrays, each on one line, with the line (of arrays: the element) of the file, from 0.
 
     Raises one of DAMAGE where the file breaks off: an array that does not end is an EOFError."""
-    if _begins_array(stream):
+    if begins_array(stream):
         yield from enumerate(_elements(decompressed(stream)))
         return
     for number, line in enumerate(decompressed(stream)):
@@ -61,7 +61,7 @@ def json_rows(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, row
 
 
-def _begins_array(stream: BinaryIO) -> bool:
+def begins_array(stream: BinaryIO) -> bool:
     """Whether a file begins with an array of objects (a line such as ["x"] is a row, if not a good one)."""
     try:
         head = decompressed(stream).read(_HEAD).removeprefix(_MARK).lstrip()

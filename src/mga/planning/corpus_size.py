@@ -1,13 +1,13 @@
 """How large a corpus is, without reading it: rows from Parquet's metadata or from bytes a row, tokens from a sample.
 
 Rows are looked at in places spread over the files, neighbours in one place together, and errors are computed over the
-places: neighbours are alike. Compressed JSON Lines can be read from their beginning alone.
+places: neighbours are alike. Compressed files and JSON arrays can be read from their beginning alone.
 """
 
 import gzip
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,21 +15,21 @@ from itertools import accumulate, pairwise
 from random import Random
 from typing import Any, cast
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
 from mga import stats
-from mga.data.columns import array_at, field_at, resolved, value_at
+from mga.data.columns import ABSENT, array_at, field_at, resolved, value_at
 from mga.data.documents import PARQUET_ENDINGS, InputFile, decompressed
+from mga.data.rows import Fault, begins_array, json_rows, parsed
 from mga.errors import InputError
 from mga.text.words import estimate_tokens, has_words
 
 PLACES = 64
 ROWS_PER_PLACE = 64
 GROUP_BYTES = 16 << 20  # text of a row group that is read whole
-WHOLE_BYTES = 64 << 20  # JSON Lines that are read whole
+WHOLE_BYTES = 64 << 20  # JSON that is read whole
 PIECE_BYTES = 2 << 20
 FILES_AT_ONCE = 16
 
@@ -149,7 +149,7 @@ def _allotted(files: Sequence[InputFile], counted: Sequence[int | None], rng: Ra
 
 
 def _parquet_rows(file: InputFile, text_key: str) -> int | None:
-    """Rows of a Parquet file from its footer, 0 where a run could use none; None for JSON Lines."""
+    """Rows of a Parquet file from its footer, 0 where a run could use none; None for JSON."""
     if not file.name.endswith(PARQUET_ENDINGS):
         return None if file.size else 0
     try:
@@ -167,7 +167,7 @@ def _parquet_rows(file: InputFile, text_key: str) -> int | None:
 
 
 def _look(file: InputFile, places: int, seed: float, *, text_key: str, whole: bool) -> list[_Place]:
-    """So many places of a file; of JSON Lines (`whole`) all of it."""
+    """So many places of a file; of JSON (`whole`) all of it."""
     is_parquet = file.name.endswith(PARQUET_ENDINGS)
     if not file.size or not (places or (whole and not is_parquet)):
         return []
@@ -175,7 +175,7 @@ def _look(file: InputFile, places: int, seed: float, *, text_key: str, whole: bo
         with file.open() as stream:
             if is_parquet:
                 return _in_parquet(stream, text_key, places, Random(seed))
-            return _in_json_lines(stream, file.size, text_key, None if whole else places, Random(seed))
+            return _in_json(stream, file.size, text_key, None if whole else places, Random(seed))
     except (pa.ArrowInvalid, EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile):
         return []
     except (OSError, pa.ArrowException) as error:
@@ -257,46 +257,62 @@ def _place(values: Any) -> _Place:
     return _Place(len(values), tuple(tokens))
 
 
-def _in_json_lines(stream: Any, size: int, text_key: str, places: int | None, rng: Random) -> list[_Place]:
-    """Pieces of a plain file, the beginning of a compressed one, or (None) all rows."""
-    lines = decompressed(stream)
+def _in_json(stream: Any, size: int, text_key: str, places: int | None, rng: Random) -> list[_Place]:
+    """Pieces of plain JSON Lines, the beginning of what is compressed or an array, or (None) all rows."""
     if places is None:
-        return _in_places(lines.readlines(), 1.0, text_key)
-    if lines is not stream:
-        # What is read ahead is taken out by the difference between two points.
-        held = lines.readlines(places * PIECE_BYTES // 8)
-        before = stream.tell()
-        later = lines.readlines(places * PIECE_BYTES)
-        packed = (stream.tell() - before) / max(1, sum(map(len, later)))
-        whole = not lines.read(1) or not packed
-        return _in_places(held + later, size / sum(map(len, held + later)) if whole else packed, text_key)
+        return _in_places([row for _, row in json_rows(stream)], 1.0, text_key)
+    is_packed = decompressed(stream) is not stream
+    stream.seek(0)
+    if is_packed or begins_array(stream):
+        return _at_the_beginning(stream, size, places, text_key)
     found: list[_Place] = []
     for _ in range(places):
         if stream.seek(rng.randrange(max(1, size - PIECE_BYTES))):
             stream.readline()  # the rest of a row, and the draw prefers long rows
         held = stream.readlines(PIECE_BYTES // 4)
-        found.append(_of_lines(held, sum(map(len, held)), text_key))
+        found.append(_of_rows(held, sum(map(len, held)), text_key))
     return found
 
 
+def _at_the_beginning(stream: Any, size: int, places: int, text_key: str) -> list[_Place]:
+    """The first rows of a file that can be read from its beginning alone. What is read ahead is taken out by the
+    difference between two points."""
+    rows = (row for _, row in json_rows(stream))
+    held = _some(rows, places * PIECE_BYTES // 8)
+    before = stream.tell()
+    later = _some(rows, places * PIECE_BYTES)
+    packed = (stream.tell() - before) / max(1, sum(map(len, later)))
+    last = next(rows, None)
+    if last is not None and packed:
+        return _in_places([*held, *later, last], packed, text_key)
+    held += later if last is None else [*later, last, *rows]
+    return _in_places(held, size / max(1, sum(map(len, held))), text_key)
+
+
+def _some(rows: Iterator[bytes], size: int) -> list[bytes]:
+    """The next rows, of at least so many bytes together where there are."""
+    taken, read = [], 0
+    while read < size and (row := next(rows, None)) is not None:
+        taken.append(row)
+        read += len(row)
+    return taken
+
+
 def _in_places(held: list[bytes], file_bytes: float, text_key: str) -> list[_Place]:
-    """Lines as places of some neighbours each. `file_bytes`: of the file for a byte of a line."""
+    """Rows as places of some neighbours each. `file_bytes`: of the file for a byte of a row."""
     neighbours = max(1, min(ROWS_PER_PLACE, len(held) // 16))
     pieces = [held[i : i + neighbours] for i in range(0, len(held), neighbours)]
-    return [_of_lines(piece, file_bytes * sum(map(len, piece)), text_key) for piece in pieces]
+    return [_of_rows(piece, file_bytes * sum(map(len, piece)), text_key) for piece in pieces]
 
 
-def _of_lines(held: Iterable[bytes], size: float, text_key: str) -> _Place:
+def _of_rows(held: Iterable[bytes], size: float, text_key: str) -> _Place:
     rows, tokens = 0, []
-    for line in held:
-        if not line.strip():
+    for row in held:
+        if not row.strip():
             continue
         rows += 1
-        try:
-            fields = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-        except orjson.JSONDecodeError:
-            continue
-        text = value_at(fields, text_key) if isinstance(fields, dict) else None
+        fields = parsed(row.removeprefix(b"\xef\xbb\xbf"))
+        text = ABSENT if isinstance(fields, Fault) else value_at(fields, text_key)
         if isinstance(text, str) and has_words(text):
             tokens.append(estimate_tokens(text))
     return _Place(rows, tuple(tokens), size)
