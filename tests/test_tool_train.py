@@ -98,7 +98,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-3,
     "sequence": 1024,
     "checkpoint_every": 3,
-    "valid": 4,
+    "validation_prompts": 4,
     "tensorboard": False,
 }
 
@@ -257,7 +257,7 @@ def test_a_checkpoint_that_is_not_finite_is_never_written(
     from transformers import TrainerCallback
 
     from mga.errors import StopError
-    from mga.toolmodel import finetune
+    from mga.toolmodel.train import finetune
 
     class Poison(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
