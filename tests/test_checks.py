@@ -64,9 +64,9 @@ READS = {
     "losses": [Reads("nowhere IN --out OUT", by="--by", torch=True)],
     "sample": [Reads("nowhere IN --out OUT", torch=True)],
     "collapse": [
-        Reads("IN LOSSES", kind="token losses"),
-        Reads("LOSSES IN", kind="token losses"),
-        Reads("LOSSES LOSSES --history IN", kind="token losses"),
+        Reads("IN LOSSES", kind="losses of tokens"),
+        Reads("LOSSES IN", kind="losses of tokens"),
+        Reads("LOSSES LOSSES --history IN", kind="losses of tokens"),
         Reads("LOSSES LOSSES --docs IN"),
         Reads("LOSSES LOSSES --docs real=IN"),
         Reads("LOSSES LOSSES --real-samples IN --synt-samples IN", kind="samples of a model"),

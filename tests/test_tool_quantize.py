@@ -27,8 +27,8 @@ from mga.engines.engine import Reply, Request  # noqa: E402
 from mga.engines.llamacpp.engine import LlamaCppEngine  # noqa: E402
 from mga.errors import InputError, MgaError, StopError  # noqa: E402
 from mga.scoring.model import load  # noqa: E402
-from mga.toolmodel import quantize as quantizing  # noqa: E402
 from mga.toolmodel.compare.compare import CompareSettings, prompt_beside  # noqa: E402
+from mga.toolmodel.quantize import quantize as quantizing  # noqa: E402
 from mga.toolmodel.quantize.calibration import Example, encode, read_texts  # noqa: E402
 from mga.toolmodel.quantize.gguf_file import safetensors_in, side_by_side, write_gguf  # noqa: E402
 from mga.toolmodel.quantize.gguf_vocabulary import CUTS, vocabulary_of  # noqa: E402
@@ -268,7 +268,7 @@ def test_a_worse_model_is_refused_kept_aside_and_taken_when_asked_for(
     assert mga("--accept-worse") == 0
     assert [file.name for file in (tmp_path / "out").glob("*.gguf")] == ["tiny.Q4_0.gguf"]
     assert mga("--accept-worse", "--max-seq-len", 64) == 2
-    assert "longest (128 → 64)" in capsys.readouterr().err
+    assert "max_seq_len (128 → 64)" in capsys.readouterr().err
 
 
 def test_killed_at_any_step_it_ends_with_the_same_file(
