@@ -635,10 +635,12 @@ def test_export_refuses_what_it_cannot_do(mga: Mga, finished: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_export_of_nothing_is_refused(mga: Mga, finished: Path, tmp_path: Path) -> None:
-    for file in (finished / "kept").iterdir():
-        file.unlink()
-    assert_refused(mga("export", finished, tmp_path / "out"), "no kept texts")
+def test_export_of_nothing_is_refused(mga: Mga, tmp_path: Path) -> None:
+    run, strict = tmp_path / "run", tmp_path / "strict.toml"
+    strict.write_text("[cleaning]\nmin_words = 100000\n")
+    given = documents(tmp_path / "in.jsonl", 2)
+    mga("expand", given, "--engine", "scripted:", "--out", run, "--config", strict)
+    assert_refused(mga("export", run, tmp_path / "out"), "no kept texts")
 
 
 # ── dry run ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -502,7 +502,7 @@ def test_mistakes_are_said_in_a_sentence(tmp_path: Path, corpus: Path, items: Pa
     pq.write_table(pa.table({"text": [1, 2]}), numbers)
     nothing = write_lines(tmp_path / "nothing.jsonl", [{"foo": "bar"}])
     for arguments, said in [
-        ((numbers, "--against", items), "Column 'text' of numbers.parquet holds int64, not text"),
+        ((numbers, "--against", items), "Column 'text' of numbers.parquet holds numbers, not text"),
         (
             (corpus, "--against", nothing),
             "hold questions or answers; it has: foo. Choose with --fields.",

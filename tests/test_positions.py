@@ -75,7 +75,7 @@ def test_as_the_slow_reference(documents: list[list[float]], reading: str, share
 
 def test_no_number_is_refused() -> None:
     for bad in (np.nan, np.inf):
-        with pytest.raises(InputError, match="no number"):
+        with pytest.raises(InputError, match="NaN or infinite"):
             one([0.0, bad, 1.0], Rule())
 
 

@@ -82,16 +82,17 @@ class Reader:
 
     def rows(self, start: int, stop: int) -> Iterator[Row]:
         """The rows from `start` to before `stop`, numbered over the whole input. Raises StopError when a file holds
-        fewer than were counted."""
+        fewer than were counted, damage apart."""
         before = 0
         for number, end in enumerate(self._ends):
             if start < end and before < stop:
                 first, last = max(start - before, 0), min(stop, end) - before
                 read = 0
-                for row in self._opened(number, first).rows(first, last):
+                opened = self._opened(number, first)
+                for row in opened.rows(first, last):
                     read += 1
                     yield row
-                if read < last - first:
+                if read < last - first and not opened.damaged:
                     raise _changed(self._files[number], f"it holds fewer rows than the {end - before:,} counted")
             before = end
 
@@ -179,6 +180,11 @@ class _Opened:
             self.next = index + 1
             yield found if isinstance(found, Problem) else self._document(found, line)
 
+    @property
+    def damaged(self) -> bool:
+        """Whether rows are missing because the file, or a part of it, cannot be read: one Problem stands for them."""
+        return self._useless is not None or (self._source is not None and self._source.damaged)
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
@@ -215,15 +221,15 @@ class _JsonRows:
         self._rows = json_rows(stream)
         self._file = file
         self._row = 0
-        self._damaged = False
+        self.damaged = False
 
     def take(self, first: int, last: int) -> Iterator[_Numbered]:
-        while self._row < last and not self._damaged:
+        while self._row < last and not self.damaged:
             try:
                 line, raw = next(self._rows, (0, None))
             except DAMAGE as error:
                 _stop_if_it_may_pass(error, self._file, self._row)
-                self._damaged = True
+                self.damaged = True
                 if first <= self._row:
                     yield self._row, self._row, _damage(self._file, self._row, error)
                 return
@@ -250,6 +256,7 @@ class _Parquet:
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._batch: pa.RecordBatch | None = None
         self._row = 0  # of the batch's first, or of the next batch's
+        self.damaged = False
 
     def take(self, first: int, last: int) -> Iterator[_Numbered]:
         for group, start in enumerate(self._starts[:-1]):
@@ -271,7 +278,7 @@ class _Parquet:
                     self._batch = next(self._batches, None)
                 except DAMAGE as error:
                     _stop_if_it_may_pass(error, self._file, self._row)
-                    self._batches = iter(())
+                    self._batches, self.damaged = iter(()), True
                     if first <= self._row < last:
                         yield self._row, self._row, _damage(self._file, self._row, error)
                     return

@@ -132,6 +132,7 @@ class Endpoint:
         self._open: aiohttp.ClientSession | None = None
         self._tokenizes = True
         self._listed: dict[str, int | None] = {}
+        self._named = bool(model)  # by the user, who may know better than a list
 
     async def start(self) -> None:
         """Learn the model's name and limits, and which features the server has, by asking for each once."""
@@ -266,6 +267,8 @@ class Endpoint:
             self.model = next(iter(self._listed))
         if not self.model and self._listed:
             raise StopError(f"{self.url} serves several models. {self._models()} Write URL#MODEL.")
+        if not self._named and self._listed and self.model not in self._listed:
+            raise StopError(f"{self.url} does not serve {self.model!r}, as the other servers do. {self._models()}")
         self.context = self._listed.get(self.model)
 
     def _models(self) -> str:
