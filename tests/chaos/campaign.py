@@ -40,7 +40,7 @@ sys.path.insert(0, str(HERE.parent))
 from object_store import BUCKET, UNAVAILABLE, ObjectStore, Response  # noqa: E402
 
 DOCUMENTS, SHARD_ROWS, PAIRS = 24, 4, 3
-FLAWS, DELAY_S, LEASE_S = 0.2, 0.06, 3.0
+FLAWS, DELAY_S, LEASE_S = 0.3, 0.06, 3.0
 PARTS = ("kept", "dropped", "failed", "shards")
 LEFT_OVER = ("journal", "open", "claims", "workers")
 CONTINUED_AT_MOST = 4
