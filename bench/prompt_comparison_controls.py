@@ -17,7 +17,7 @@ from mga.embedders.names import DEFAULT
 from mga.embedders.vectors import Vectors
 from mga.prompt_comparison.overlap import overlap, place
 from mga.prompt_comparison.planted import of_others, shortened
-from mga.text.words import keywords, sentences
+from mga.text.words import KEYWORDS, keywords, sentences
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
                 "every third sentence left out": [shortened(text) for text in originals],
                 "every second sentence": ["".join(sentences(text)[::2]) for text in originals],
                 "first sentence": [sentences(text)[0] for text in originals],
-                "30 keywords": [" ".join(keywords(text)) for text in originals],
+                f"{KEYWORDS} keywords": [" ".join(keywords(text)) for text in originals],
                 "other documents": of_others(originals),
             }
             if name != "all kinds":

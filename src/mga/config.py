@@ -103,7 +103,7 @@ class ExpandConfig(_Section):
     """All settings of `mga expand`."""
 
     input: tuple[str, ...] = Field((), description="files, folders, globs or fsspec URLs")
-    engine: str = Field("llamacpp:smollm2-135m", description="who writes")
+    engine: str = Field("llamacpp:smollm2-135m", description="generator: the model that proposes pairs and writes")
     judge_engine: str | None = Field(None, description="judge model, if it is not the generator")
     text_key: str = Field("text", description="column or field of the text")
     id_key: str = Field("id", description="column or field of the id")
@@ -119,11 +119,11 @@ class ExpandConfig(_Section):
     max_prompt_tokens: int = Field(4096, ge=256, description="longest prompt; longer documents are cut into chunks")
     max_reply_tokens: int = Field(4096, ge=64, description="longest rewrite, in tokens")
     license: str | None = Field(None, description="licence of the documents, for the dataset card")
-    concurrency: int | None = Field(None, ge=1, description="requests in flight (llamacpp: sequences); else found")
+    concurrency: int | None = Field(None, ge=1, description="requests in flight (llamacpp: sequences); else auto-tuned")
     headers: dict[str, str] = Field(
         {}, description="further headers of requests to an address; a value of $NAME is that of the environment"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of all drawing")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
     shard_size: int = Field(1000, ge=1, description="input rows per shard; the first shards are smaller")
     pairing: PairSettings = PairSettings()
     rewriting: RewriteSettings = RewriteSettings()

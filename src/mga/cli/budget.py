@@ -151,7 +151,7 @@ def pack(
     tokens: Annotated[str | None, typer.Option("--budget", help="tokens to train on: 500M", metavar="TOKENS")] = None,
     sequence: Annotated[int | None, typer.Option("--sequence", help="tokens per sequence [default: 8192]")] = None,
     packing: Annotated[str | None, typer.Option("--packing", help="best-fit or concatenate")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="seed of all drawing [default: 0]", min=0)] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="seed of every random draw [default: 0]", min=0)] = None,
     workers: Workers = None,
 ) -> None:
     """Draw, tokenize, shuffle and pack a recipe's texts into sequences for training.
